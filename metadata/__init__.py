@@ -1,0 +1,1 @@
+"""What the cluster is: brokers, topics, replicas, leaders, in-sync sets, configs, ids. Pure."""

@@ -1,0 +1,1 @@
+"""Assembles one node from a config and a host: listeners, handlers, replication, the quorum's thread."""

@@ -1,0 +1,1 @@
+"""A few nodes agree on one log. Knows nothing of topics."""

@@ -1,0 +1,1 @@
+"""Kafka's bytes: framing, messages, record batches, error codes. No I/O."""
