@@ -1,0 +1,223 @@
+"""One node's settings: read once, checked in one place, frozen.
+
+Sources, later ones win: defaults < TOML file < environment (`QUORUMLOG_` + the name in capitals) < arguments (`--set name=value`).
+Names carry their unit. `docs/configuration.md` lists the same table.
+"""
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT_PREFIX = "QUORUMLOG_"
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message names it, what was given and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def setting(doc: str, default: Any = dataclasses.MISSING, *, least: int | None = None, choices: Sequence[str] = ()) -> Any:
+    """A field with its description and its bounds."""
+    metadata = {"doc": doc, "least": least, "choices": tuple(choices)}
+    if default is dataclasses.MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    node_id: int = setting("This node's id, unique in the cluster.", least=0)
+    cluster_id: str = setting("The cluster's name; nodes of another cluster are refused.")
+    data_dir: str = setting("Where this node keeps everything. It must have been formatted.")
+    voters: str = setting("The metadata quorum: `id@host:peer_port` of each voter, separated by commas.")
+    kafka_listen: str = setting("Where Kafka clients are accepted, `host:port`.", "127.0.0.1:19092")
+    kafka_advertised: str = setting("How clients reach this node, `host:port`; by default as it listens.", "")
+    peer_listen: str = setting("Where other nodes are accepted (gRPC), `host:port`.", "127.0.0.1:19192")
+    peer_advertised: str = setting("How other nodes reach this one, `host:port`; by default as it listens.", "")
+    http_listen: str = setting("Where /healthz, /readyz and /metrics are served, `host:port`.", "127.0.0.1:19292")
+    certs_dir: str = setting("Directory with ca.pem, node-<id>.pem and node-<id>.key for TLS between nodes; without it, loopback only.", "")
+    rack: str = setting("Where the node stands; replicas of a partition are spread over racks.", "")
+    log_level: str = setting("Least severity that is logged.", "info", choices=("debug", "info", "warning", "error"))
+    log_format: str = setting("How log lines look.", "text", choices=("text", "json"))
+
+    session_timeout_ms: int = setting("A broker that the controller has not heard of for so long is fenced.", 2_000, least=200)
+    heartbeat_interval_ms: int = setting("How often a broker tells the controller that it lives.", 300, least=20)
+    election_timeout_min_ms: int = setting("A voter that misses the leader for a time between this and the next one stands for election.", 500, least=50)
+    election_timeout_max_ms: int = setting("See election_timeout_min_ms.", 1_000, least=60)
+    raft_heartbeat_ms: int = setting("How often the quorum's leader shows that it lives.", 100, least=10)
+    snapshot_every_entries: int = setting("Metadata log entries between two snapshots.", 5_000, least=10)
+    leader_rebalance_interval_s: int = setting("How often leadership is given back to preferred replicas; 0 never.", 300, least=0)
+
+    num_partitions: int = setting("Partitions of a topic that is created without a number.", 1, least=1)
+    default_replication_factor: int = setting("Replicas of a topic that is created without a number; 0: three, or all nodes if fewer.", 0, least=0)
+    min_insync_replicas: int = setting("Least in-sync replicas for a commit, where a topic says nothing; never more than a topic has replicas.", 2, least=1)
+    auto_create_topics: bool = setting("Create a topic when a client asks for the metadata of an unknown one.", True)
+
+    flush_policy: str = setting("When a record counts as stored: `fsync` on disk, `os` in the page cache.", "fsync", choices=("fsync", "os"))
+    segment_bytes: int = setting("Size at which a topic's segment is rolled, where the topic says nothing.", 1 << 30, least=1024)
+    index_interval_bytes: int = setting("Bytes of log between two index entries, where the topic says nothing.", 4096, least=0)
+    message_max_bytes: int = setting("Largest record batch, where a topic says nothing.", 1_048_588, least=0)
+    replica_lag_time_max_ms: int = setting("A follower behind for longer leaves the in-sync set.", 10_000, least=100)
+    retention_check_interval_ms: int = setting("How often retention and segment age are looked at.", 30_000, least=100)
+    checkpoint_interval_bytes: int = setting("Bytes of log between two index checkpoints; a crash scans at most so much per partition.", 16 << 20, least=4096)
+
+    request_bytes_max: int = setting("Largest request.", 100 << 20, least=1024)
+    request_bytes_total_max: int = setting("Requests held in memory, all connections together.", 512 << 20, least=1 << 20)
+    connections_max: int = setting("Client connections.", 10_000, least=1)
+    pipelined_requests_max: int = setting("Requests of one connection in work at once.", 64, least=1)
+    fetch_bytes_max: int = setting("Most bytes of records in one fetch response.", 55 << 20, least=1024)
+    replication_message_bytes: int = setting("Records per message to a follower.", 1 << 20, least=4096)
+    replication_ping_ms: int = setting("A follower shows at least this often that its stream lives.", 500, least=10)
+    shutdown_timeout_ms: int = setting("Longest wait for handing over leadership at a clean stop.", 10_000, least=0)
+
+    @property
+    def voter_addresses(self) -> dict[int, Address]:
+        return parse_voters(self.voters)
+
+    @property
+    def is_voter(self) -> bool:
+        return self.node_id in self.voter_addresses
+
+    @property
+    def kafka_address(self) -> Address:
+        return parse_address("kafka_advertised", self.kafka_advertised or self.kafka_listen)
+
+    @property
+    def peer_address(self) -> Address:
+        return parse_address("peer_advertised", self.peer_advertised or self.peer_listen)
+
+    @property
+    def replication_factor_default(self) -> int:
+        return self.default_replication_factor or min(3, len(self.voter_addresses))
+
+    @property
+    def broker_defaults(self) -> dict[str, str]:
+        """These settings under the names that Kafka has for them, for the tables of topic and broker configs."""
+        return {
+            "num.partitions": str(self.num_partitions),
+            "default.replication.factor": str(self.replication_factor_default),
+            "min.insync.replicas": str(self.min_insync_replicas),
+            "auto.create.topics.enable": str(self.auto_create_topics).lower(),
+            "log.segment.bytes": str(self.segment_bytes),
+            "log.index.interval.bytes": str(self.index_interval_bytes),
+            "message.max.bytes": str(self.message_max_bytes),
+            "replica.lag.time.max.ms": str(self.replica_lag_time_max_ms),
+        }
+
+
+def parse_address(name: str, text: str) -> Address:
+    """`host:port`. Raises ConfigError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ConfigError(f"{name} is {text!r}; expected host:port")
+    return Address(host.strip("[]"), int(port))
+
+
+def parse_voters(text: str) -> dict[int, Address]:
+    """`1@host:port,2@host:port`. Raises ConfigError."""
+    voters: dict[int, Address] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        node_id, at, address = part.partition("@")
+        if not at or not node_id.isdigit():
+            raise ConfigError(f"voters has {part!r}; expected id@host:port")
+        if int(node_id) in voters:
+            raise ConfigError(f"voters names node {node_id} twice")
+        voters[int(node_id)] = parse_address("voters", address)
+    if len(voters) % 2 == 0:
+        raise ConfigError(f"voters names {len(voters)} nodes; a quorum has an odd number, usually 3 or 5")
+    return voters
+
+
+def load_config(
+    *, file: str | None = None, environment: Mapping[str, str] | None = None, overrides: Mapping[str, str] | None = None
+) -> NodeConfig:
+    """Settings from all sources. Raises ConfigError for an unknown name, a wrong type or a value out of bounds."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        values.update(_read_file(file))
+    known = {spec.name: spec for spec in fields(NodeConfig)}
+    for name in known:
+        text = (environment if environment is not None else os.environ).get(ENVIRONMENT_PREFIX + name.upper())
+        if text is not None:
+            values[name] = text
+    values.update(overrides or {})
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(sorted(known))}")
+    for name, spec in known.items():
+        if name not in values and spec.default is dataclasses.MISSING:
+            raise ConfigError(f"{name} is not set: {spec.metadata['doc']}")
+    config = NodeConfig(**{name: _convert(known[name], value) for name, value in values.items()})
+    _check_together(config)
+    return config
+
+
+def _read_file(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from error
+
+
+def _convert(spec: "dataclasses.Field[Any]", value: Any) -> Any:
+    kinds = {int: _to_int, bool: _to_bool, str: str}
+    try:
+        converted = kinds[spec.type](value)  # type: ignore[index, operator]
+    except ValueError:
+        raise ConfigError(f"{spec.name} is {value!r}; expected {spec.type.__name__}") from None  # type: ignore[union-attr]
+    least, choices = spec.metadata["least"], spec.metadata["choices"]
+    if least is not None and converted < least:
+        raise ConfigError(f"{spec.name} is {converted}; the least allowed is {least}")
+    if choices and converted not in choices:
+        raise ConfigError(f"{spec.name} is {converted!r}; allowed are {', '.join(choices)}")
+    return converted
+
+
+def _to_int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError
+    return int(str(value).replace("_", ""))
+
+
+def _to_bool(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError
+    return text == "true"
+
+
+def _check_together(config: NodeConfig) -> None:
+    voters = config.voter_addresses
+    for name in ("kafka_listen", "peer_listen", "http_listen"):
+        parse_address(name, getattr(config, name))
+    if config.election_timeout_max_ms <= config.election_timeout_min_ms:
+        raise ConfigError(
+            f"election_timeout_max_ms is {config.election_timeout_max_ms}; it must be more than "
+            f"election_timeout_min_ms, which is {config.election_timeout_min_ms}"
+        )
+    if config.session_timeout_ms < 2 * config.heartbeat_interval_ms:
+        raise ConfigError(
+            f"session_timeout_ms is {config.session_timeout_ms}; it must be at least twice heartbeat_interval_ms, "
+            f"which is {config.heartbeat_interval_ms}"
+        )
+    if not voters:
+        raise ConfigError("voters is empty; expected id@host:port of each voter")
+
+
+def tiny(**settings: Any) -> NodeConfig:
+    """A configuration that crosses every boundary early (segments of 4 KiB, an index entry every few batches), for short tests."""
+    return NodeConfig(**({"segment_bytes": 4096, "index_interval_bytes": 256, "checkpoint_interval_bytes": 4096} | settings))
