@@ -1,0 +1,83 @@
+"""Makes appended records durable, one round at a time: whatever became dirty during a round is synced by the next one.
+
+A round syncs the files of all dirty partitions in one executor thread (parallel syncs only share the file system's journal:
+measured slower), then writes their checkpoints, then tells each partition on the loop. Whoever waits is served by the round.
+A sync that fails stops the node: nobody knows what the disk holds then.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from quorumlog.host.ports import KVStore, WriteBatch
+from quorumlog.partitions.partition import Flush, Partition
+
+logger = logging.getLogger(__name__)
+
+
+class Flusher:
+    """Owned by the node; `on_flushed(partition, high_watermark_moved)` is called on the loop after each round."""
+
+    def __init__(
+        self, store: KVStore, *, on_flushed: Callable[[Partition, bool], None], on_fatal: Callable[[BaseException], None]
+    ) -> None:
+        self._store = store
+        self._on_flushed = on_flushed
+        self._on_fatal = on_fatal
+        self._dirty: dict[Partition, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._round_over = asyncio.Event()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="flusher")
+        self.rounds = 0
+        self.files_synced = 0
+
+    def mark(self, partition: Partition) -> None:
+        """The partition has new bytes: sync them in the next round."""
+        self._dirty[partition] = None
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="flush rounds")
+
+    def forget(self, partition: Partition) -> None:
+        """The partition is being closed or deleted."""
+        self._dirty.pop(partition, None)
+
+    async def round_over(self) -> None:
+        """Return when the round that runs now, if any, is over: nothing forgotten before is in anybody's hands then."""
+        if self._task is not None:
+            await self._round_over.wait()
+
+    async def close(self) -> None:
+        """Finish what is dirty. Nothing may be marked any more."""
+        while self._task is not None:
+            await asyncio.wait({self._task})
+        self._executor.shutdown()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._dirty:
+                dirty, self._dirty = self._dirty, {}
+                begun = [(partition, flush) for partition in dirty if (flush := partition.begin_flush()) is not None]
+                if begun:
+                    await loop.run_in_executor(self._executor, self._sync, [flush for _, flush in begun])
+                self.rounds += 1
+                over, self._round_over = self._round_over, asyncio.Event()
+                over.set()
+                for partition, flush in begun:
+                    self._on_flushed(partition, partition.end_flush(flush))
+        except BaseException as error:
+            self._on_fatal(error)
+            raise
+        finally:
+            self._task = None
+
+    def _sync(self, flushes: list[Flush]) -> None:
+        """In the executor. Sync first, checkpoint after: a checkpoint must never claim what the disk does not hold."""
+        batch = WriteBatch()
+        for flush in flushes:
+            flush.sync()
+            flush.checkpoint(batch)
+        self.files_synced += len(flushes)
+        if batch:
+            self._store.write(batch)

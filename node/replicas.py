@@ -1,0 +1,287 @@
+"""All partitions that this node holds: opened, led, followed and deleted as the cluster image says.
+
+Owned by the node. The one place that turns a partition's progress into effects: waiting requests released, followers served,
+leaders acknowledged, the controller asked for another in-sync set.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+from uuid import UUID
+
+from quorumlog.host.ports import Clock, Disk, KVStore
+from quorumlog.metadata.image import Image, PartitionState
+from quorumlog.metadata.records import ConfigRecord, PartitionChange, PartitionRecord, Record, RemoveTopic
+from quorumlog.metadata.topic_config import effective_topic_config
+from quorumlog.partitions.partition import Partition, PartitionSettings, Role
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import TopicPartition
+
+from .flusher import Flusher
+from .waits import OffsetWaits, ReadWaits
+
+logger = logging.getLogger(__name__)
+PartitionKey = tuple[UUID, int]
+
+
+class Followers(Protocol):
+    """The leader's side of replication: told when there is something to send."""
+
+    def on_appended(self, partition: Partition) -> None: ...
+    def on_high_watermark(self, partition: Partition) -> None: ...
+    def on_role_changed(self, partition: Partition) -> None: ...
+
+
+class Leaders(Protocol):
+    """The follower's side of replication: told whom to follow and what to acknowledge."""
+
+    def follow(self, partition: Partition) -> None: ...
+    def unfollow(self, partition: Partition) -> None: ...
+    def acknowledge(self, partition: Partition) -> None: ...
+
+
+class Replicas:
+    def __init__(
+        self,
+        *,
+        node_id: int,
+        disk: Disk,
+        store: KVStore,
+        clock: Clock,
+        settings: PartitionSettings,
+        broker_defaults: dict[str, str],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.node_id = node_id
+        self._disk = disk
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._broker_defaults = broker_defaults
+        self.partitions: dict[TopicPartition, Partition] = {}
+        self.by_id: dict[PartitionKey, Partition] = {}
+        self.flusher = Flusher(store, on_flushed=self._on_flushed, on_fatal=on_fatal)
+        self.committed = OffsetWaits()
+        self.flushed = OffsetWaits()
+        self.reads = ReadWaits()
+        self.followers: Followers | None = None
+        self.leaders: Leaders | None = None
+        self.on_damage: Callable[[Partition], None] | None = None
+        self._damage_told: set[PartitionKey] = set()
+
+    # --- what requests ask
+
+    def get(self, tp: TopicPartition, image: Image) -> Partition:
+        """The partition, if it is here. Raises NOT_LEADER_OR_FOLLOWER or UNKNOWN_TOPIC_OR_PARTITION."""
+        partition = self.partitions.get(tp)
+        if partition is not None:
+            return partition
+        if image.partition(tp.topic, tp.partition) is None:
+            raise ClusterError(ErrorCode.unknown_topic_or_partition, f"there is no partition {tp}")
+        raise ClusterError(ErrorCode.not_leader_or_follower, f"node {self.node_id} holds no replica of {tp}")
+
+    def on_appended(self, partition: Partition) -> None:
+        """A leader took a batch: sync it, and send it to the followers meanwhile."""
+        self.flusher.mark(partition)
+        if self.followers is not None:
+            self.followers.on_appended(partition)
+
+    def on_high_watermark(self, partition: Partition) -> None:
+        """Something became readable."""
+        self.committed.release(partition.tp, partition.high_watermark)
+        self.reads.wake(partition.tp)
+        if self.followers is not None:
+            self.followers.on_high_watermark(partition)
+
+    def on_fetched(self, partition: Partition) -> None:
+        """A follower took batches from its leader."""
+        self.flusher.mark(partition)
+
+    def check_damage(self, partition: Partition) -> None:
+        """Tell the controller, once, that this replica holds damaged bytes."""
+        key = (partition.topic_id, partition.tp.partition)
+        if partition.damage is not None and key not in self._damage_told and self.on_damage is not None:
+            self._damage_told.add(key)
+            logger.error("%s is damaged at offset %s: %s", partition.tp, partition.damage.offset, partition.damage.reason)
+            self.on_damage(partition)
+
+    def damage_refused(self, partition: Partition) -> None:
+        """The report did not reach the controller, or could not be followed: tell it again later."""
+        self._damage_told.discard((partition.topic_id, partition.tp.partition))
+
+    # --- what the image says
+
+    def on_image(self, _old: Image, image: Image, records: tuple[Record, ...] | None) -> None:
+        if records is None:
+            self._reconcile(image, self._all_keys(image) | self.by_id.keys())
+            self._apply_configs(image, self.by_id.values())
+            return
+        self._reconcile(image, self._touched(records))
+        topics = {record.name for record in records if isinstance(record, ConfigRecord) and record.kind == "topic"}
+        if any(isinstance(record, ConfigRecord) and record.kind == "broker" for record in records):
+            self._apply_configs(image, self.by_id.values())
+        elif topics:
+            self._apply_configs(image, [p for p in self.by_id.values() if p.tp.topic in topics])
+
+    def _touched(self, records: tuple[Record, ...]) -> set[PartitionKey]:
+        keys: set[PartitionKey] = set()
+        for record in records:
+            match record:
+                case PartitionRecord(state=state):
+                    keys.add((state.topic_id, state.partition))
+                case PartitionChange(topic_id=topic_id, partition=partition):
+                    keys.add((topic_id, partition))
+                case RemoveTopic(topic_id=topic_id):
+                    keys |= {key for key in self.by_id if key[0] == topic_id}
+                case _:
+                    pass
+        return keys
+
+    @staticmethod
+    def _all_keys(image: Image) -> set[PartitionKey]:
+        return {(topic.topic_id, index) for topic in image.topics.values() for index in topic.partitions}
+
+    def _reconcile(self, image: Image, keys: Iterable[PartitionKey]) -> None:
+        for key in sorted(keys, key=lambda key: (key[0].int, key[1])):
+            name = image.topic_names.get(key[0])
+            state = image.partition(name, key[1]) if name is not None else None
+            if name is not None and state is not None and self.node_id in state.replicas:
+                self._apply_state(image, name, state)
+            elif key in self.by_id:
+                self._remove(self.by_id[key])
+
+    def _apply_state(self, image: Image, name: str, state: PartitionState) -> None:
+        partition = self.by_id.get((state.topic_id, state.partition))
+        if partition is None:
+            partition = self._open(image, name, state)
+        was_leader, old_mark = partition.role is Role.LEADER, partition.high_watermark
+        changed = partition.apply_state(state, self._clock.now())
+        if changed:
+            self._on_role_changed(partition, was_leader=was_leader)
+        elif partition.role is Role.LEADER:
+            self._on_isr_changed(partition)
+        if partition.high_watermark != old_mark:
+            self.on_high_watermark(partition)
+        if partition.dirty:
+            self.flusher.mark(partition)
+        if partition.damage is not None:
+            self._on_damaged_state(partition)
+
+    def _on_role_changed(self, partition: Partition, *, was_leader: bool) -> None:
+        tp = partition.tp
+        logger.info(
+            "%s: %s in epoch %d, leader %s, in sync %s, log end %d, high watermark %d",
+            tp, partition.role.name.lower(), partition.leader_epoch, partition.leader_id, list(partition.isr),
+            partition.log_end_offset, partition.high_watermark,
+        )  # fmt: skip
+        if was_leader:
+            moved = ClusterError(ErrorCode.not_leader_or_follower, f"{tp} is now led by node {partition.leader_id}")
+            self.committed.fail(tp, moved)
+            self.flushed.fail(tp, moved)
+            self.reads.wake(tp)
+        if self.followers is not None:
+            self.followers.on_role_changed(partition)
+        if self.leaders is not None:
+            self.leaders.unfollow(partition)
+            if partition.role is Role.FOLLOWER:
+                self.leaders.follow(partition)
+
+    def _on_isr_changed(self, partition: Partition) -> None:
+        if len(partition.isr) < partition.min_insync_replicas:
+            self.committed.fail(
+                partition.tp,
+                ClusterError(
+                    ErrorCode.not_enough_replicas_after_append,
+                    f"{partition.tp} has {len(partition.isr)} replicas in sync and needs {partition.min_insync_replicas}",
+                ),
+            )
+
+    def _on_damaged_state(self, partition: Partition) -> None:
+        """A damaged replica that is out of the in-sync set is cut at the damage and fetched again from its leader."""
+        if partition.role is Role.FOLLOWER and self.node_id not in partition.isr:
+            partition.repair_damage()
+            self._damage_told.discard((partition.topic_id, partition.tp.partition))
+            logger.warning("%s: cut at the damage, to offset %d; fetching again", partition.tp, partition.log_end_offset)
+            if self.leaders is not None:
+                self.leaders.unfollow(partition)
+                self.leaders.follow(partition)
+        else:
+            self.check_damage(partition)
+
+    def _open(self, image: Image, name: str, state: PartitionState) -> Partition:
+        tp = TopicPartition(name, state.partition)
+        partition = Partition.open(
+            tp,
+            state.topic_id,
+            node_id=self.node_id,
+            disk=self._disk,
+            store=self._store,
+            config=effective_topic_config(image, name, self._broker_defaults),
+            settings=self._settings,
+            now=self._clock.now(),
+            wall_ms=self._clock.wall_ms(),
+        )
+        if not partition.recovery.clean:
+            logger.warning("%s: recovered after a crash: %s", tp, partition.recovery)
+        self.partitions[tp] = partition
+        self.by_id[state.topic_id, state.partition] = partition
+        return partition
+
+    def _remove(self, partition: Partition) -> None:
+        logger.info("%s: deleting", partition.tp)
+        gone = ClusterError(ErrorCode.unknown_topic_or_partition, f"{partition.tp} was deleted")
+        self._detach(partition, gone)
+        if self.partitions.get(partition.tp) is partition:
+            del self.partitions[partition.tp]
+        del self.by_id[partition.topic_id, partition.tp.partition]
+        asyncio.get_running_loop().create_task(self._delete_when_idle(partition), name=f"delete {partition.tp}")
+
+    def _detach(self, partition: Partition, error: ClusterError) -> None:
+        partition.retire()
+        self.flusher.forget(partition)
+        self.committed.fail(partition.tp, error)
+        self.flushed.fail(partition.tp, error)
+        self.reads.wake(partition.tp)
+        if self.followers is not None:
+            self.followers.on_role_changed(partition)
+        if self.leaders is not None:
+            self.leaders.unfollow(partition)
+
+    async def _delete_when_idle(self, partition: Partition) -> None:
+        """Files go only when no flush round can hold them any more."""
+        await self.flusher.round_over()
+        partition.delete()
+
+    def _apply_configs(self, image: Image, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            if partition.tp.topic in image.topics:
+                partition.apply_config(effective_topic_config(image, partition.tp.topic, self._broker_defaults))
+
+    # --- what the flusher says
+
+    def _on_flushed(self, partition: Partition, high_watermark_moved: bool) -> None:
+        if partition.role is Role.LEADER:
+            self.flushed.release(partition.tp, partition.flushed_offset)
+            if high_watermark_moved:
+                self.on_high_watermark(partition)
+        elif self.leaders is not None:
+            self.leaders.acknowledge(partition)
+        if partition.dirty:
+            self.flusher.mark(partition)
+
+    # --- care
+
+    def apply_retention(self) -> None:
+        wall_ms = self._clock.wall_ms()
+        for partition in list(self.by_id.values()):
+            partition.roll_if_old(wall_ms)
+            removed = partition.apply_retention(wall_ms)
+            if removed:
+                logger.info("%s: %d segments passed retention, log starts at %d", partition.tp, removed, partition.log_start_offset)
+
+    async def close(self) -> None:
+        """A clean end: everything synced and checkpointed, so that the next start scans nothing."""
+        await self.flusher.close()
+        for partition in self.by_id.values():
+            partition.close()

@@ -1,0 +1,276 @@
+"""The follower's end of replication: one stream to each node that leads partitions of ours.
+
+`ReplicaFetcher` keeps the stream: it connects, says where every partition begins, applies what comes, and acknowledges what the
+flusher has made durable. Acknowledgments of one round travel in one message. A partition that the leader refuses begins again
+after a pause; a stream that ends is opened again as long as anything is followed on it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from tenacity import wait_exponential_jitter
+
+from quorumlog.host.ports import Clock, PeerGone, Peers, PeerStream
+from quorumlog.partitions.partition import Diverging, Partition
+from quorumlog.proto.replication_pb2 import FollowerMessage, Section
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from .replicas import Replicas
+from .replication_messages import BadMessage, decode_leader_message
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "replication"
+CONNECT_TIMEOUT_S = 2.0
+RETRY_PAUSE_S = 0.1
+
+
+class FollowerSide:
+    """Owned by the node: one fetcher per leader node."""
+
+    def __init__(self, replicas: Replicas, peers: Peers, clock: Clock, *, ping_s: float) -> None:
+        self._replicas = replicas
+        self._peers = peers
+        self._clock = clock
+        self._ping_s = ping_s
+        self._fetchers: dict[int, ReplicaFetcher] = {}
+        self._fetcher_of: dict[Partition, ReplicaFetcher] = {}
+
+    def follow(self, partition: Partition) -> None:
+        """Follow the partition's leader in its present epoch."""
+        leader = partition.leader_id
+        if leader < 0 or leader == self._replicas.node_id:
+            return
+        fetcher = self._fetchers.get(leader)
+        if fetcher is None:
+            fetcher = ReplicaFetcher(leader, self._replicas, self._peers, self._clock, self._ping_s, on_idle=self._on_idle)
+            self._fetchers[leader] = fetcher
+        self._fetcher_of[partition] = fetcher
+        fetcher.add(partition)
+
+    def unfollow(self, partition: Partition) -> None:
+        fetcher = self._fetcher_of.pop(partition, None)
+        if fetcher is not None:
+            fetcher.remove(partition)
+
+    def acknowledge(self, partition: Partition) -> None:
+        fetcher = self._fetcher_of.get(partition)
+        if fetcher is not None:
+            fetcher.acknowledge(partition)
+
+    async def close(self) -> None:
+        for fetcher in list(self._fetchers.values()):
+            await fetcher.close()
+        self._fetchers.clear()
+
+    def _on_idle(self, fetcher: "ReplicaFetcher") -> None:
+        if self._fetchers.get(fetcher.leader) is fetcher:
+            del self._fetchers[fetcher.leader]
+
+
+class ReplicaFetcher:
+    def __init__(
+        self,
+        leader: int,
+        replicas: Replicas,
+        peers: Peers,
+        clock: Clock,
+        ping_s: float,
+        *,
+        on_idle: Callable[["ReplicaFetcher"], None],
+    ) -> None:
+        self.leader = leader
+        self._replicas = replicas
+        self._peers = peers
+        self._clock = clock
+        self._ping_s = ping_s
+        self._on_idle = on_idle
+        self._handles: dict[Partition, int] = {}
+        self._partitions: dict[int, Partition] = {}
+        self._next_handle = 0
+        self._begins: dict[Partition, None] = {}
+        self._ends: list[int] = []
+        self._acknowledgments: dict[Partition, None] = {}
+        self._wake = asyncio.Event()
+        self._retries: set[asyncio.TimerHandle] = set()
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"fetch from node {leader}")
+
+    def add(self, partition: Partition) -> None:
+        self._handles[partition] = -1
+        self._begin(partition)
+
+    def remove(self, partition: Partition) -> None:
+        handle = self._handles.pop(partition, -1)
+        self._begins.pop(partition, None)
+        self._acknowledgments.pop(partition, None)
+        if handle >= 0:
+            del self._partitions[handle]
+            self._ends.append(handle)
+        self._wake.set()
+
+    def acknowledge(self, partition: Partition) -> None:
+        self._acknowledgments[partition] = None
+        self._wake.set()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    # --- the stream
+
+    async def _run(self) -> None:
+        pause = wait_exponential_jitter(initial=0.02, max=0.5, jitter=0.02)
+        attempt = 0
+        try:
+            while self._handles:
+                attempt += 1
+                if await self._serve_stream():
+                    attempt = 0
+                await asyncio.sleep(pause(_Attempt(attempt)))  # type: ignore[arg-type]
+        finally:
+            for timer in self._retries:
+                timer.cancel()
+            self._on_idle(self)
+
+    async def _serve_stream(self) -> bool:
+        """Connect and fetch until the stream ends; True if it was ever open."""
+        try:
+            stream = await self._peers.connect(self.leader, SERVICE, CONNECT_TIMEOUT_S)
+        except PeerGone as error:
+            logger.debug("cannot reach node %d: %s", self.leader, error)
+            return False
+        self._begin_all()
+        sender = asyncio.create_task(self._send_marked(stream), name=f"acknowledge to node {self.leader}")
+        try:
+            while not sender.done():
+                self._on_message(await stream.receive())
+        except (PeerGone, BadMessage) as error:
+            logger.info("replication stream to node %d ended: %s", self.leader, error)
+        finally:
+            sender.cancel()
+            await asyncio.wait({sender})
+            await stream.close()
+        return True
+
+    def _begin_all(self) -> None:
+        self._partitions.clear()
+        self._ends.clear()
+        self._acknowledgments.clear()
+        for partition in self._handles:
+            self._handles[partition] = -1
+            self._begin(partition)
+
+    def _begin(self, partition: Partition) -> None:
+        if partition in self._handles:
+            self._begins[partition] = None
+            self._wake.set()
+
+    async def _send_marked(self, stream: PeerStream) -> None:
+        try:
+            while self._handles:
+                message = self._next_message()
+                await stream.send([message.SerializeToString()])
+                try:
+                    async with asyncio.timeout(self._ping_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self._acknowledgments.update(dict.fromkeys(self._partitions.values()))  # a sign of life, for every partition
+        except PeerGone:
+            pass
+        finally:
+            await stream.close()  # ends the reader as well
+
+    def _next_message(self) -> FollowerMessage:
+        self._wake.clear()
+        message = FollowerMessage(ends=self._ends)
+        self._ends.clear()
+        for partition in self._begins:
+            self._add_begin(message, partition)
+        self._begins.clear()
+        for partition in self._acknowledgments:
+            handle = self._handles.get(partition, -1)
+            if handle >= 0:
+                message.acknowledgments.add(
+                    handle=handle, leader_epoch=partition.leader_epoch, flushed_offset=partition.flushed_offset
+                )
+        self._acknowledgments.clear()
+        return message
+
+    def _add_begin(self, message: FollowerMessage, partition: Partition) -> None:
+        """A fresh handle each time: what was sent for the old one, before the leader read this, is then ignored."""
+        old = self._handles[partition]
+        if old >= 0:
+            del self._partitions[old]
+        handle = self._next_handle
+        self._next_handle += 1
+        self._handles[partition] = handle
+        self._partitions[handle] = partition
+        position = partition.position()
+        message.begins.add(
+            handle=handle,
+            topic_id=partition.topic_id.bytes,
+            partition=partition.tp.partition,
+            leader_epoch=position.leader_epoch,
+            fetch_offset=position.fetch_offset,
+            flushed_offset=position.flushed_offset,
+            last_epoch=position.last_epoch,
+        )
+
+    # --- what the leader says
+
+    def _on_message(self, data: bytes) -> None:
+        for section, records in decode_leader_message(data):
+            partition = self._partitions.get(section.handle)
+            if partition is not None and section.leader_epoch == partition.leader_epoch:
+                try:
+                    self._on_section(partition, section, records)
+                except ClusterError as error:
+                    logger.warning("%s: cannot take what node %d sent: %s", partition.tp, self.leader, error)
+                    self._begin_later(partition)
+
+    def _on_section(self, partition: Partition, section: Section, records: memoryview) -> None:
+        match section.WhichOneof("refusal"):
+            case "diverging":
+                partition.on_diverging(section.leader_epoch, Diverging(section.diverging.epoch, section.diverging.end_offset))
+                logger.info("%s: log cut to offset %d to match the leader", partition.tp, partition.log_end_offset)
+                self._replicas.on_fetched(partition)
+                self._begin(partition)
+            case "reset_offset":
+                partition.reset_to(section.leader_epoch, section.reset_offset)
+                logger.info("%s: behind the leader's log start, begins again at %d", partition.tp, section.reset_offset)
+                self._replicas.on_fetched(partition)
+                self._begin(partition)
+            case "error_code":
+                logger.info("%s: node %d refused: %s", partition.tp, self.leader, ErrorCode(section.error_code).name)
+                self._begin_later(partition)
+            case _:
+                self._apply(partition, section, records)
+
+    def _apply(self, partition: Partition, section: Section, records: memoryview) -> None:
+        partition.apply_fetched(
+            section.leader_epoch,
+            records,
+            high_watermark=section.high_watermark,
+            log_start_offset=section.log_start_offset,
+            wall_ms=self._clock.wall_ms(),
+        )
+        if records:
+            self._replicas.on_fetched(partition)
+
+    def _begin_later(self, partition: Partition) -> None:
+        """The leader does not know of its leadership yet, or lost it; the image will tell, or the next try succeeds."""
+
+        def begin() -> None:
+            self._retries.discard(timer)
+            self._begin(partition)
+
+        timer = asyncio.get_running_loop().call_later(RETRY_PAUSE_S, begin)
+        self._retries.add(timer)
+
+
+class _Attempt:
+    """What tenacity's wait strategies look at."""
+
+    def __init__(self, attempt_number: int) -> None:
+        self.attempt_number = max(1, attempt_number)

@@ -1,0 +1,277 @@
+"""The leader's end of replication: one stream per following node, on which all partitions between the two share messages.
+
+The follower says where each partition begins and what it has flushed; this side sends what is appended, as soon as it is, in
+messages of up to `replication_message_bytes`. gRPC's flow control is the only brake. A stream that ends takes its followings
+with it: the follower comes back and begins again where it stands.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+from google.protobuf.message import DecodeError
+
+from quorumlog.host.ports import Buffer, Clock, PeerGone, PeerStream
+from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, Position, Role
+from quorumlog.proto.replication_pb2 import Begin, Divergence, FollowerMessage, LeaderMessage, Section
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from .replicas import Replicas
+from .replication_messages import encode_leader_message
+
+logger = logging.getLogger(__name__)
+
+HANDLES_MAX = 100_000
+QUIET_HIGH_WATERMARK_S = 0.005  # a high watermark alone may wait so long for records to travel with
+
+
+@dataclass(slots=True)
+class Following:
+    """One partition that one follower receives."""
+
+    handle: int
+    partition: Partition
+    leader_epoch: int
+    next_offset: int
+    high_watermark_sent: int = -1
+
+
+class LeaderSide:
+    """Owned by the node: serves the streams of all followers, and passes on what the partitions report."""
+
+    def __init__(self, replicas: Replicas, *, clock: Clock, message_bytes: int) -> None:
+        self._replicas = replicas
+        self._clock = clock
+        self._message_bytes = message_bytes
+        self._sessions: dict[Partition, dict["FollowerSession", None]] = {}
+
+    async def serve(self, stream: PeerStream) -> None:
+        """Handle one follower's stream until it ends."""
+        session = FollowerSession(self, stream, self._replicas, self._clock, self._message_bytes)
+        try:
+            await session.run()
+        finally:
+            session.end()
+
+    def attach(self, partition: Partition, session: "FollowerSession") -> None:
+        self._sessions.setdefault(partition, {})[session] = None
+
+    def detach(self, partition: Partition, session: "FollowerSession") -> None:
+        sessions = self._sessions.get(partition)
+        if sessions is not None:
+            sessions.pop(session, None)
+            if not sessions:
+                del self._sessions[partition]
+
+    def on_appended(self, partition: Partition) -> None:
+        for session in self._sessions.get(partition, ()):
+            session.mark_records(partition)
+
+    def on_high_watermark(self, partition: Partition) -> None:
+        for session in self._sessions.get(partition, ()):
+            session.mark_high_watermark(partition)
+
+    def on_role_changed(self, partition: Partition) -> None:
+        """The followings of the old epoch are over; their followers begin again in the new one."""
+        for session in list(self._sessions.get(partition, ())):
+            session.drop(partition)
+
+
+class FollowerSession:
+    """One follower's stream. Two tasks: this one reads, the sender writes what is marked."""
+
+    def __init__(
+        self, side: LeaderSide, stream: PeerStream, replicas: Replicas, clock: Clock, message_bytes: int
+    ) -> None:
+        self._side = side
+        self._stream = stream
+        self._replicas = replicas
+        self._clock = clock
+        self._message_bytes = message_bytes
+        self.follower = stream.node_id
+        self._by_handle: dict[int, Following] = {}
+        self._by_partition: dict[Partition, Following] = {}
+        self._with_records: dict[Following, None] = {}
+        self._with_high_watermark: dict[Following, None] = {}
+        self._refusals: list[Section] = []
+        self._wake = asyncio.Event()
+        self._urgent = False
+
+    async def run(self) -> None:
+        sender = asyncio.create_task(self._send_marked(), name=f"replication to node {self.follower}")
+        try:
+            while not sender.done():
+                self._on_message(await self._stream.receive())
+        except (PeerGone, DecodeError) as error:
+            logger.info("replication stream of node %d ended: %s", self.follower, error)
+        finally:
+            sender.cancel()
+            await asyncio.wait({sender})
+
+    def end(self) -> None:
+        for partition in list(self._by_partition):
+            self._side.detach(partition, self)
+
+    # --- what the follower says
+
+    def _on_message(self, data: bytes) -> None:
+        message = FollowerMessage.FromString(data)
+        for handle in message.ends:
+            following = self._by_handle.get(handle)
+            if following is not None:
+                self.drop(following.partition)
+        for begin in message.begins:
+            self._on_begin(begin)
+        now = self._clock.now()
+        for acknowledgment in message.acknowledgments:
+            following = self._by_handle.get(acknowledgment.handle)
+            if following is not None:
+                partition = following.partition
+                if partition.on_follower_ack(
+                    self.follower, acknowledgment.leader_epoch, acknowledgment.flushed_offset, now
+                ):
+                    self._replicas.on_high_watermark(partition)
+
+    def _on_begin(self, begin: Begin) -> None:
+        try:
+            partition = self._find(begin)
+            refusal = partition.on_follower_position(
+                self.follower,
+                Position(begin.leader_epoch, begin.fetch_offset, begin.flushed_offset, begin.last_epoch),
+                self._clock.now(),
+            )
+        except ClusterError as error:
+            logger.info("node %d cannot follow: %s", self.follower, error)
+            self._refuse(Section(handle=begin.handle, leader_epoch=begin.leader_epoch, error_code=error.code))
+            return
+        match refusal:
+            case None:
+                self._start(begin, partition)
+            case Diverging(epoch=epoch, end_offset=end_offset):
+                divergence = Divergence(epoch=epoch, end_offset=end_offset)
+                self._refuse(Section(handle=begin.handle, leader_epoch=begin.leader_epoch, diverging=divergence))
+            case OutOfRange(log_start_offset=log_start_offset):
+                self._refuse(Section(handle=begin.handle, leader_epoch=begin.leader_epoch, reset_offset=log_start_offset))
+
+    def _find(self, begin: Begin) -> Partition:
+        partition = self._replicas.by_id.get((UUID(bytes=begin.topic_id), begin.partition))
+        if partition is None or partition.role is not Role.LEADER:
+            raise ClusterError(
+                ErrorCode.not_leader_or_follower,
+                f"node {self._replicas.node_id} does not lead partition {begin.partition} of topic {begin.topic_id.hex()}",
+            )
+        if len(self._by_handle) >= HANDLES_MAX:
+            raise ClusterError(ErrorCode.policy_violation, f"node {self.follower} follows {HANDLES_MAX} partitions already")
+        return partition
+
+    def _start(self, begin: Begin, partition: Partition) -> None:
+        self.drop(partition)
+        following = Following(begin.handle, partition, partition.leader_epoch, begin.fetch_offset)
+        self._by_handle[begin.handle] = following
+        self._by_partition[partition] = following
+        self._side.attach(partition, self)
+        self._with_records[following] = None
+        self._with_high_watermark[following] = None
+        self._urgent = True
+        self._wake.set()
+        # The position may have completed the in-sync set's knowledge: a commit can follow from it alone.
+        self._replicas.on_high_watermark(partition)
+
+    def drop(self, partition: Partition) -> None:
+        """Send no more of this partition."""
+        following = self._by_partition.pop(partition, None)
+        if following is not None:
+            self._by_handle.pop(following.handle, None)
+            self._with_records.pop(following, None)
+            self._with_high_watermark.pop(following, None)
+            self._side.detach(partition, self)
+
+    def _refuse(self, section: Section) -> None:
+        self._refusals.append(section)
+        self._urgent = True
+        self._wake.set()
+
+    # --- what the partitions say
+
+    def mark_records(self, partition: Partition) -> None:
+        self._with_records[self._by_partition[partition]] = None
+        self._urgent = True
+        self._wake.set()
+
+    def mark_high_watermark(self, partition: Partition) -> None:
+        self._with_high_watermark[self._by_partition[partition]] = None
+        self._wake.set()
+
+    # --- sending
+
+    async def _send_marked(self) -> None:
+        try:
+            while True:
+                await self._wake.wait()
+                if not self._urgent:
+                    await asyncio.sleep(QUIET_HIGH_WATERMARK_S)
+                self._wake.clear()
+                self._urgent = False
+                while self._refusals or self._with_records or self._with_high_watermark:
+                    await self._stream.send(self._next_message())
+        except PeerGone:
+            pass
+        except Exception:
+            logger.exception("replication to node %d failed", self.follower)
+        finally:
+            await self._stream.close()  # ends the reader as well
+
+    def _next_message(self) -> list[Buffer]:
+        message, records = LeaderMessage(), []
+        message.sections.extend(self._refusals)
+        self._refusals.clear()
+        room = self._message_bytes
+        for following in list(self._with_records):
+            if room <= 0:
+                break
+            room -= self._add_records(message, records, following, room)
+        if room > 0:
+            for following in self._with_high_watermark:
+                if following.high_watermark_sent != following.partition.high_watermark:
+                    self._add_section(message, following, 0)
+            self._with_high_watermark.clear()
+        return encode_leader_message(message, records)
+
+    def _add_records(self, message: LeaderMessage, records: list[Buffer], following: Following, room: int) -> int:
+        """Put what fits of one partition into the message; it stays marked while there is more."""
+        partition = following.partition
+        try:
+            result = partition.read(following.next_offset, max_bytes=room, up_to_end=True)
+        except ClusterError as error:
+            self._on_read_refused(message, following, error)
+            return 0
+        if result.size:
+            records.extend(result.buffers)
+            self._add_section(message, following, result.size)
+            following.next_offset = result.next_offset
+        if following.next_offset >= partition.log_end_offset:
+            self._with_records.pop(following, None)
+        return result.size
+
+    def _on_read_refused(self, message: LeaderMessage, following: Following, error: ClusterError) -> None:
+        partition = following.partition
+        self.drop(partition)
+        self._replicas.check_damage(partition)
+        section = message.sections.add(handle=following.handle, leader_epoch=following.leader_epoch)
+        if error.code is ErrorCode.offset_out_of_range:  # retention overtook a slow follower
+            section.reset_offset = partition.log_start_offset
+        else:
+            logger.warning("cannot send %s to node %d: %s", partition.tp, self.follower, error)
+            section.error_code = error.code
+
+    def _add_section(self, message: LeaderMessage, following: Following, size: int) -> None:
+        partition = following.partition
+        following.high_watermark_sent = partition.high_watermark
+        message.sections.add(
+            handle=following.handle,
+            leader_epoch=following.leader_epoch,
+            high_watermark=partition.high_watermark,
+            log_start_offset=partition.log_start_offset,
+            size=size,
+        )
