@@ -1,0 +1,175 @@
+"""This broker's session with the active controller: it registers, then shows that it lives, and asks leave before it stops.
+
+The stream itself is a sign too: when it breaks and our port refuses, the controller knows that the process is gone. `is_fresh`
+tells whether the controller can still believe that we live; where it cannot, another leader may exist already.
+"""
+
+import asyncio
+import logging
+from uuid import UUID
+
+from quorumlog.host.ports import Clock, PeerGone, Peers, PeerStream
+from quorumlog.metadata.codec import encode_request
+from quorumlog.metadata.image import Endpoint
+from quorumlog.metadata.requests import BrokerHeartbeat, BrokerHeartbeatReply, RegisterBroker, RegisterBrokerReply, Request
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from .active_controller import Answer
+from .cluster import ClusterView
+from .controller_link import SESSION, ControllerClient, NotController, read_answer
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 1.0
+RETRY_PAUSE_S = 0.05
+
+
+class BrokerSession:
+    """Owned by the node; runs from the node's start until it has leave to stop."""
+
+    def __init__(
+        self,
+        registration: RegisterBroker,
+        cluster: ClusterView,
+        peers: Peers,
+        controller: ControllerClient,
+        clock: Clock,
+        *,
+        heartbeat_interval_s: float,
+        session_timeout_s: float,
+    ) -> None:
+        self._registration = registration
+        self._cluster = cluster
+        self._peers = peers
+        self._controller = controller
+        self._clock = clock
+        self._interval_s = heartbeat_interval_s
+        self._timeout_s = session_timeout_s
+        self._confirmed_at = float("-inf")
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.broker_epoch = -1
+        self.fenced = True
+        self.want_shutdown = False
+        self.may_shut_down = asyncio.Event()
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="broker session")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    @property
+    def is_fresh(self) -> bool:
+        """False once the controller may have given our partitions to others without our knowing."""
+        return not self.fenced and self._clock.now() - self._confirmed_at < self._timeout_s
+
+    async def ask_to_stop(self, timeout_s: float) -> bool:
+        """Hand over all leadership; True if the controller gave leave within the timeout."""
+        self.want_shutdown = True
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.may_shut_down.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def hurry(self) -> None:
+        """Something that the controller should hear has changed: do not wait for the next interval."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            target = self._controller.target()
+            try:
+                stream = await self._peers.connect(target, SESSION, CONNECT_TIMEOUT_S)
+            except PeerGone as error:
+                logger.debug("no session with node %d: %s", target, error)
+                self._controller.on_wrong_target(-1)
+            else:
+                try:
+                    await self._serve(stream)
+                except NotController as error:
+                    self._controller.on_wrong_target(error.hint)
+                except PeerGone as error:
+                    logger.info("session with controller %d ended: %s", target, error)
+                    self._controller.on_wrong_target(-1)
+                except ClusterError as error:
+                    logger.warning("the controller refused this broker: %s", error)
+                    await asyncio.sleep(self._interval_s)
+                finally:
+                    await stream.close()
+            await self._cluster.wait_for_change(RETRY_PAUSE_S)
+
+    async def _serve(self, stream: PeerStream) -> None:
+        while True:
+            if self.broker_epoch < 0:
+                await self._register(stream)
+            await self._heartbeat(stream)
+            await self._pause()
+
+    async def _register(self, stream: PeerStream) -> None:
+        answer = await self._ask(stream, self._registration)
+        assert isinstance(answer.reply, RegisterBrokerReply)
+        self.broker_epoch = answer.reply.broker_epoch
+        logger.info("registered with node %d, broker epoch %d", stream.node_id, self.broker_epoch)
+
+    async def _heartbeat(self, stream: PeerStream) -> None:
+        sent_at = self._clock.now()
+        heartbeat = BrokerHeartbeat(
+            node_id=self._registration.node_id,
+            broker_epoch=self.broker_epoch,
+            caught_up=self._sees_itself(),
+            want_shutdown=self.want_shutdown,
+        )
+        try:
+            answer = await self._ask(stream, heartbeat)
+        except ClusterError as error:
+            if error.code in (ErrorCode.stale_broker_epoch, ErrorCode.broker_id_not_registered):
+                logger.warning("%s; registering anew", error)
+                self.broker_epoch = -1
+                return
+            raise
+        assert isinstance(answer.reply, BrokerHeartbeatReply)
+        self._confirmed_at = sent_at
+        if self.fenced and not answer.reply.fenced:
+            logger.info("this broker is in service")
+        elif answer.reply.fenced and not self.fenced:
+            logger.warning("this broker was fenced by the controller")
+        self.fenced = answer.reply.fenced
+        if answer.reply.may_shut_down and self.want_shutdown:
+            self.may_shut_down.set()
+
+    async def _ask(self, stream: PeerStream, request: Request) -> Answer:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await stream.send([encode_request(request)])
+                return read_answer(await stream.receive())
+        except TimeoutError:
+            raise PeerGone(f"no answer within {self._timeout_s:.1f} s") from None
+
+    async def _pause(self) -> None:
+        """Until the next heartbeat is due; quicker while we wait to be let in or out, and when the controller moved."""
+        waiting = self.fenced or self.want_shutdown
+        try:
+            async with asyncio.timeout(RETRY_PAUSE_S if waiting else self._interval_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    def _sees_itself(self) -> bool:
+        """Our own registration shows in our image: everything decided before it, which concerns us, has been applied."""
+        broker = self._cluster.image.broker(self._registration.node_id)
+        return broker is not None and broker.broker_epoch == self.broker_epoch
+
+
+def registration_of(
+    *, node_id: int, incarnation_id: UUID, storage_id: UUID, kafka: Endpoint, peer: Endpoint, rack: str | None
+) -> RegisterBroker:
+    return RegisterBroker(
+        node_id=node_id, incarnation_id=incarnation_id, storage_id=storage_id, kafka=kafka, peer=peer, rack=rack
+    )
