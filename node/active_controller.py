@@ -105,25 +105,19 @@ class ActiveController:
 
         def done(outcome: ProposeOutcome, index: int) -> None:
             self._in_flight.pop(committed, None)
-            if outcome is ProposeOutcome.COMMITTED:
-                if self._last is committed:
-                    self._last = None
-                if not committed.done():
-                    committed.set_result(index)
-            else:
-                self._on_failed(committed, outcome)
+            if outcome is not ProposeOutcome.COMMITTED:
+                logger.warning("a metadata change was not committed: %s", outcome.name)
+                self._drop()
+                _fail(committed)
+            elif not committed.done():
+                committed.set_result(index)
+            if self._last is committed:
+                self._last = None
+            if self._controller is None and not self._in_flight:
+                self._reload()
 
         self._quorum.propose(command, done, term=self._term)
         return committed
-
-    def _on_failed(self, committed: asyncio.Future[int], outcome: ProposeOutcome) -> None:
-        logger.warning("a metadata change was not committed: %s", outcome.name)
-        self._drop()
-        if not committed.done():
-            committed.set_exception(_not_controller())
-            committed.exception()  # looked at: whoever asked may have gone
-        if not self._in_flight:
-            self._reload()
 
     def _drop(self) -> None:
         """Nobody may decide on the speculative image any more, and nobody is answered from it."""
@@ -133,9 +127,7 @@ class ActiveController:
             self._timer.cancel()
             self._timer = None
         for committed in self._in_flight:
-            if not committed.done():
-                committed.set_exception(_not_controller())
-                committed.exception()
+            _fail(committed)
 
     def _reload(self) -> None:
         if self._term is None:
@@ -169,5 +161,9 @@ class ActiveController:
             logger.info("left to the next controller: %s", error)
 
 
-def _not_controller() -> ClusterError:
-    return ClusterError(ErrorCode.not_controller, "the controller changed before the request was committed")
+def _fail(committed: asyncio.Future[int]) -> None:
+    if not committed.done():
+        committed.set_exception(
+            ClusterError(ErrorCode.not_controller, "the controller changed before the request was committed")
+        )
+        committed.exception()  # looked at, for whoever asked may have gone

@@ -1,0 +1,140 @@
+"""How brokers that are no voters follow the metadata log: one stream from a voter, a snapshot first, then each committed change.
+
+    message: byte 0  kind    0 snapshot, 1 records
+                  1  index   int64, of the last log entry that is in it
+                  9  body    the machine's dump, or encoded records
+
+A voter sends only what it has applied, and that is committed. An observer keeps the image in memory: after a restart it
+begins with a snapshot again.
+"""
+
+import asyncio
+import logging
+import struct
+from collections import deque
+
+from quorumlog.host.ports import PeerGone, Peers, PeerStream
+from quorumlog.metadata.codec import encode_records
+from quorumlog.metadata.image import Image
+from quorumlog.metadata.machine import MetadataMachine, dump_image
+from quorumlog.metadata.records import Record
+
+from .cluster import ClusterView
+
+logger = logging.getLogger(__name__)
+
+SERVICE = "metadata"
+HEAD = struct.Struct(">Bq")
+SNAPSHOT, RECORDS = 0, 1
+QUEUED_CHANGES_MAX = 10_000
+CONNECT_TIMEOUT_S = 1.0
+RETRY_PAUSE_S = 0.1
+SILENCE_S = 3.0
+PING_S = 1.0
+
+
+class MetadataPublisher:
+    """On every voter: serves the streams of observers."""
+
+    def __init__(self, cluster: ClusterView, peers: Peers) -> None:
+        self._cluster = cluster
+        self._peers = peers
+        self._queues: dict[int, tuple[deque[bytes], asyncio.Event]] = {}
+
+    def start(self) -> None:
+        self._cluster.subscribe(self._on_image)
+        self._peers.serve_stream(SERVICE, self._serve)
+
+    def _on_image(self, _old: Image, image: Image, records: tuple[Record, ...] | None) -> None:
+        if not self._queues:
+            return
+        if records is None:
+            message = _snapshot(image)
+        else:
+            message = HEAD.pack(RECORDS, image.index) + encode_records(records)
+        for queue, wake in self._queues.values():
+            queue.append(message)
+            wake.set()
+
+    async def _serve(self, stream: PeerStream) -> None:
+        """Runs until the observer goes or falls too far behind; it comes back and begins with a snapshot."""
+        queue: deque[bytes] = deque([_snapshot(self._cluster.image)])
+        wake = asyncio.Event()
+        self._queues[id(queue)] = (queue, wake)
+        try:
+            while len(queue) < QUEUED_CHANGES_MAX:
+                while queue:
+                    await stream.send([queue.popleft()])
+                wake.clear()
+                await self._wait(wake)
+                if not queue:  # a sign of life, without content
+                    queue.append(HEAD.pack(RECORDS, self._cluster.image.index) + encode_records(()))
+            logger.warning("observer %d is %d changes behind; it has to begin again", stream.node_id, len(queue))
+        except PeerGone:
+            pass
+        finally:
+            del self._queues[id(queue)]
+
+    @staticmethod
+    async def _wait(wake: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(PING_S):
+                await wake.wait()
+        except TimeoutError:
+            pass
+
+
+class MetadataObserver:
+    """On a broker that is no voter: keeps the image as a voter has it."""
+
+    def __init__(self, machine: MetadataMachine, voters: list[int], peers: Peers) -> None:
+        self._machine = machine
+        self._voters = voters
+        self._peers = peers
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="metadata observer")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        turn = 0
+        while True:
+            voter = self._voters[turn % len(self._voters)]
+            turn += 1
+            try:
+                stream = await self._peers.connect(voter, SERVICE, CONNECT_TIMEOUT_S)
+            except PeerGone as error:
+                logger.debug("voter %d cannot be observed: %s", voter, error)
+            else:
+                await self._follow(stream)
+            await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def _follow(self, stream: PeerStream) -> None:
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_S):
+                    self._apply(await stream.receive())
+        except (PeerGone, TimeoutError) as error:
+            logger.info("metadata stream from voter %d ended: %s", stream.node_id, error)
+        finally:
+            await stream.close()
+
+    def _apply(self, message: bytes) -> None:
+        kind, index = HEAD.unpack_from(message)
+        body = message[HEAD.size :]
+        if kind == SNAPSHOT:
+            if index > self._machine.image.index:  # an older voter must not take us back in time
+                self._machine.restore(index, body)
+            elif index < self._machine.image.index:
+                raise PeerGone(f"the voter is at {index}, behind our {self._machine.image.index}")
+        elif index > self._machine.image.index:
+            self._machine.apply(index, 0, body)
+
+
+def _snapshot(image: Image) -> bytes:
+    return HEAD.pack(SNAPSHOT, image.index) + dump_image(image)

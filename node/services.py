@@ -1,0 +1,29 @@
+"""What a handler may use of its node."""
+
+from dataclasses import dataclass, field
+
+from quorumlog.host.ports import Clock
+from quorumlog.metadata.image import Image
+
+from .cluster import ClusterView
+from .config import NodeConfig
+from .controller_link import ControllerClient
+from .producer_ids import ProducerIds
+from .replicas import Replicas
+from .session import BrokerSession
+
+
+@dataclass(slots=True)
+class Services:
+    config: NodeConfig
+    clock: Clock
+    cluster: ClusterView
+    replicas: Replicas
+    controller: ControllerClient
+    session: BrokerSession
+    producer_ids: ProducerIds
+    api_versions: dict[int, range] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Image:
+        return self.cluster.image
