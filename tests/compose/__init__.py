@@ -1,0 +1,1 @@
+"""The containers judged from outside: `make compose-test`."""
