@@ -66,8 +66,8 @@ class SimDisk:
 
     def make_directory(self, path: str) -> None:
         path = _normal(path)
-        if path in self._files:
-            raise StorageError(f"cannot create directory {path}: it is a file")
+        if any(_is_within(path, file) for file in self._files):
+            raise StorageError(f"cannot create directory {path}: it is a file or below one")
         while path and path not in self._directories:
             self._directories.add(path)
             # A new directory of the same name: what a removed one held cannot come back.

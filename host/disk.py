@@ -1,0 +1,215 @@
+"""A data directory on a real file system.
+
+    root/
+      lock          held (flock) by the one process that uses the directory; released by its death
+      name~         what a crash left of an atomic write; replaced by the next one, never listed
+
+Blocking calls release the interpreter's lock, so a sync in an executor thread lets the event loop go on.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+
+from quorumlog.host.ports import Buffer, DiskFile, StorageError
+
+LOCK_NAME = "lock"
+
+_BUFFERS_PER_CALL = 1024  # IOV_MAX on Linux
+_UNFINISHED = "~"  # no topic may hold this character, so no partition's directory ends with it
+
+
+class RealDisk:
+    """Implements `Disk` below `root`. Its opener owns it: `close` gives up the lock on the directory."""
+
+    def __init__(self, root: str | os.PathLike[str], *, create: bool = False) -> None:
+        """Take the directory for this process. Raises StorageError if it is missing (unless `create`) or in use."""
+        self.root = os.path.abspath(root)
+        if create:
+            _make_directories(self.root)
+        if not os.path.isdir(self.root):
+            raise StorageError(f"the data directory {self.root} does not exist")
+        self._lock = _take_lock(self.root)
+
+    def close(self) -> None:
+        """Let another process use the directory. Files that are still open stay usable, but nothing guards them."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def open(self, path: str) -> DiskFile:
+        return RealFile(path, self._resolve(path))
+
+    def exists(self, path: str) -> bool:
+        return os.path.lexists(self._resolve(path))
+
+    def list(self, path: str) -> list[str]:
+        with _storage_errors("list", path):
+            try:
+                names = os.listdir(self._resolve(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return sorted(name for name in names if not name.endswith(_UNFINISHED))
+
+    def make_directory(self, path: str) -> None:
+        _make_directories(self._resolve(path))
+
+    def rename(self, old: str, new: str) -> None:
+        source, target = self._resolve(old), self._resolve(new)
+        with _storage_errors(f"rename {old} to", new):
+            os.rename(source, target)
+            for directory in sorted({os.path.dirname(source), os.path.dirname(target)}):
+                _sync_directory(directory)
+
+    def delete(self, path: str) -> None:
+        target = self._resolve(path)
+        if target == self.root:
+            raise ValueError("the data directory itself is not for deleting")
+        with _storage_errors("delete", path):
+            if os.path.isdir(target) and not os.path.islink(target):
+                shutil.rmtree(target)
+            elif os.path.lexists(target):
+                os.unlink(target)
+
+    def sync_directory(self, path: str) -> None:
+        with _storage_errors("sync directory", path):
+            _sync_directory(self._resolve(path))
+
+    def read_file(self, path: str) -> bytes:
+        with _storage_errors("read", path, but=FileNotFoundError), open(self._resolve(path), "rb") as file:
+            return file.read()
+
+    def write_atomic(self, path: str, data: bytes) -> None:
+        target = self._resolve(path)
+        unfinished = target + _UNFINISHED
+        with _storage_errors("write", path):
+            # The content must be on the medium before the name points to it, and the name before we promise anything.
+            fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            try:
+                _write_all(fd, [data])
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(unfinished, target)
+            _sync_directory(os.path.dirname(target))
+
+    def _resolve(self, path: str) -> str:
+        parts = PurePosixPath(path).parts
+        if path.startswith("/") or ".." in parts or "\0" in path:
+            raise ValueError(f"the path {path!r} is not inside the data directory")
+        return os.path.join(self.root, *parts)
+
+
+class RealFile:
+    """Implements `DiskFile` over one descriptor in append mode."""
+
+    def __init__(self, path: str, full_path: str) -> None:
+        self.path = path
+        with _storage_errors("open", path):
+            self._fd = os.open(full_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._size = os.fstat(self._fd).st_size
+
+    def size(self) -> int:
+        return self._size
+
+    def fileno(self) -> int:
+        """The descriptor, for `os.sendfile`; it stays this file's to close."""
+        return self._fd
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        with _storage_errors("append to", self.path):
+            self._size += _write_all(self._fd, buffers)
+
+    def read(self, offset: int, size: int) -> bytes:
+        with _storage_errors("read", self.path):
+            data = os.pread(self._fd, size, offset)
+            while len(data) < size and (more := os.pread(self._fd, size - len(data), offset + len(data))):
+                data += more
+        return data
+
+    def sync(self) -> None:
+        with _storage_errors("sync", self.path):
+            os.fdatasync(self._fd)
+
+    def truncate(self, size: int) -> None:
+        if not 0 <= size <= self._size:
+            raise ValueError(f"cannot cut {self.path} of {self._size} bytes to {size}")
+        with _storage_errors("truncate", self.path):
+            os.ftruncate(self._fd, size)
+            self._size = size
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
+    """Write everything, however often the kernel takes only a part. The number of bytes."""
+    written = 0
+    for start in range(0, len(buffers), _BUFFERS_PER_CALL):
+        pending = [memoryview(buffer).cast("B") for buffer in buffers[start : start + _BUFFERS_PER_CALL] if len(buffer)]
+        while pending:
+            count = os.writev(fd, pending)
+            written += count
+            pending = _behind(pending, count)
+    return written
+
+
+def _behind(views: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of the views after their first `count` bytes."""
+    for index, view in enumerate(views):
+        if count < len(view):
+            return [view[count:], *views[index + 1 :]]
+        count -= len(view)
+    return []
+
+
+def _make_directories(path: str) -> None:
+    with _storage_errors("create directory", path):
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for directory in reversed(missing):
+            os.mkdir(directory, 0o750)
+            _sync_directory(os.path.dirname(directory))
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _take_lock(root: str) -> int:
+    path = os.path.join(root, LOCK_NAME)
+    with _storage_errors("open", path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise StorageError(f"the data directory {root} is in use by another process (pid {holder})") from error
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+@contextmanager
+def _storage_errors(action: str, path: str, but: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """Turn the machine's errors into StorageErrors that name the file and the reason."""
+    try:
+        yield
+    except but:
+        raise
+    except OSError as error:
+        name = errno.errorcode.get(error.errno or 0, "?")
+        raise StorageError(f"cannot {action} {path}: {name} ({error.strerror})") from error
