@@ -1,0 +1,79 @@
+"""Messages to bytes and back, for every API and version in the catalogue.
+
+    decode_request(api_key, version, frame, position) -> Struct        a handler's input
+    encode_response(api_key, version, {"topics": [...]}) -> bytes      a handler's answer
+
+Produce and Fetch requests have codecs of their own (produce.py, fetch.py), which do not copy records.
+"""
+
+import struct
+
+from quorumlog.wire.batches import Buffer
+from quorumlog.wire.catalogue import api_name
+from quorumlog.wire.cursor import Cursor, DecodeError
+from quorumlog.wire.decoding import compile_decoder
+from quorumlog.wire.encoding import Body, EncodeError, compile_encoder
+from quorumlog.wire.message import Struct
+from quorumlog.wire.schema import Direction
+
+__all__ = [
+    "DecodeError",
+    "EncodeError",
+    "Struct",
+    "decode_request",
+    "decode_response",
+    "encode_request",
+    "encode_response",
+]
+
+
+def decode_request(api_key: int, version: int, frame: Buffer, position: int = 0) -> Struct:
+    """The request whose body begins at `position` and must end with the frame.
+
+    Raises DecodeError if it is anything else, KeyError if the version is not in catalogue.known_versions.
+    """
+    return _decode(api_key, version, Direction.REQUEST, frame, position)
+
+
+def decode_response(api_key: int, version: int, frame: Buffer, position: int = 0) -> Struct:
+    """As decode_request."""
+    return _decode(api_key, version, Direction.RESPONSE, frame, position)
+
+
+def encode_response(api_key: int, version: int, body: Body) -> bytes:
+    """The body of nested mappings and sequences, by the names of the schema.
+
+    What is missing takes the schema's default; what this version lacks is dropped. Raises EncodeError for a name that no version
+    has, or a value that its field cannot hold, KeyError if the version is not in catalogue.known_versions.
+    """
+    return _encode(api_key, version, Direction.RESPONSE, body)
+
+
+def encode_request(api_key: int, version: int, body: Body) -> bytes:
+    """As encode_response."""
+    return _encode(api_key, version, Direction.REQUEST, body)
+
+
+def _decode(api_key: int, version: int, direction: Direction, frame: Buffer, position: int) -> Struct:
+    decode = compile_decoder(api_key, version, direction)
+    cursor = Cursor(frame, position)
+    try:
+        message = decode(cursor)
+        cursor.finish()
+    except DecodeError as error:
+        raise DecodeError(f"{_title(api_key, version, direction)}: {error}") from None
+    return message
+
+
+def _encode(api_key: int, version: int, direction: Direction, body: Body) -> bytes:
+    encode = compile_encoder(api_key, version, direction)
+    pieces: list[bytes] = []
+    try:
+        encode(body, pieces.append)
+    except (EncodeError, struct.error, TypeError, AttributeError) as error:
+        raise EncodeError(f"{_title(api_key, version, direction)}: {error}") from error
+    return b"".join(pieces)
+
+
+def _title(api_key: int, version: int, direction: Direction) -> str:
+    return f"{api_name(api_key)} v{version} {direction.name.lower()}"
