@@ -21,7 +21,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """A registered broker. Each registration gets a greater `broker_epoch` than any before it, so that a dead process is told apart."""
+    """A registered broker. Each registration gets a greater `broker_epoch` than any before: so a dead process is told apart."""
 
     node_id: int
     broker_epoch: int
@@ -42,7 +42,9 @@ class PartitionState:
     partition: int
     replicas: tuple[int, ...]
     isr: tuple[int, ...]  # sorted
-    elr: tuple[int, ...]  # eligible leader replicas (KIP-966): left the ISR when it was under min ISR, so they hold all that is committed
+    elr: tuple[
+        int, ...
+    ]  # eligible leader replicas (KIP-966): left the ISR when it was under min ISR, so they hold all that is committed
     leader: int  # NO_LEADER while none can be elected
     leader_epoch: int  # rises with each election
     partition_epoch: int  # rises with each change of this state

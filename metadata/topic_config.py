@@ -1,4 +1,4 @@
-"""The settings of one topic, as the code that obeys them reads them. The table of names, defaults and bounds follows in this file."""
+"""The settings of one topic, as the code that obeys them reads them, and the table of their names, defaults and bounds."""
 
 from dataclasses import dataclass
 
