@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorumlog.host.ports import Buffer
-from quorumlog.wire.catalogue import api_name
+from quorumlog.wire.catalogue import API_VERSIONS, api_name
 from quorumlog.wire.codec import decode_request, encode_response
 from quorumlog.wire.headers import RequestHeader, encode_response_header, read_request_header
 
@@ -105,12 +105,9 @@ class Response:
     parts: Sequence[Buffer]
 
 
-API_VERSIONS = 18
-
-
 def _schema_decoder(key: int) -> Decoder:
     return lambda version, frame, position: decode_request(key, version, frame, position)
 
 
 def _schema_encoder(key: int) -> Encoder:
-    return lambda version, body: encode_response(key, version, body)
+    return lambda version, body: (encode_response(key, version, body),)

@@ -1,0 +1,64 @@
+# ListOffsets, v1 to v11
+# v2: isolation level    v4: leader epochs    v6: flexible    v7: max timestamp (-3)    v8: earliest local (-4)
+# v9: latest tiered (-5)    v10: timeout    v11: earliest pending upload (-6)
+"""Finds offsets by time: the earliest, the latest, the one of a timestamp, the one with the greatest timestamp."""
+
+from typing import Any
+
+from quorumlog.partitions.partition import Partition, Role
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import TopicPartition
+
+from ..dispatch import Api, Body, Call
+from ..services import Services
+
+LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING = -1, -2, -3, -4, -5, -6
+UNKNOWN = -1
+
+
+def handle_list_offsets(services: Services, call: Call) -> Body:
+    committed_only = call.message.isolation_level == 1
+    topics = [
+        {
+            "name": topic.name,
+            "partitions": [_answer(services, topic.name, wanted, committed_only) for wanted in topic.partitions],
+        }
+        for topic in call.message.topics
+    ]
+    return {"topics": topics}
+
+
+def _answer(services: Services, topic: str, wanted: Any, committed_only: bool) -> dict[str, Any]:
+    tp = TopicPartition(topic, wanted.partition_index)
+    answer = {"partition_index": tp.partition, "error_code": ErrorCode.none, "timestamp": UNKNOWN, "offset": UNKNOWN, "leader_epoch": -1}
+    try:
+        partition = services.replicas.get(tp, services.image)
+        partition.check_leader(wanted.current_leader_epoch)
+        return answer | _find(partition, wanted.timestamp, committed_only)
+    except ClusterError as error:
+        return answer | {"error_code": error.code}
+
+
+def _find(partition: Partition, timestamp: int, committed_only: bool) -> dict[str, Any]:
+    assert partition.role is Role.LEADER, partition.role
+    epoch = partition.leader_epoch
+    if timestamp == LATEST:
+        offset = partition.last_stable_offset if committed_only else partition.high_watermark
+        return {"offset": offset, "leader_epoch": epoch}
+    if timestamp in (EARLIEST, EARLIEST_LOCAL):
+        return {"offset": partition.log_start_offset, "leader_epoch": epoch}
+    if timestamp == MAX_TIMESTAMP:
+        found_timestamp, offset = partition.max_timestamp()
+        return {"timestamp": found_timestamp, "offset": offset, "leader_epoch": epoch}
+    if timestamp in (LATEST_TIERED, EARLIEST_PENDING):  # nothing is tiered
+        return {}
+    if timestamp < 0:
+        raise ClusterError(ErrorCode.invalid_request, f"timestamp {timestamp} has no meaning; -1 to -6 have")
+    found = partition.offset_for_timestamp(timestamp)
+    if found is None:
+        return {}
+    offset, found_timestamp, found_epoch = found
+    return {"timestamp": found_timestamp, "offset": offset, "leader_epoch": found_epoch}
+
+
+API = Api(key=2, versions=range(1, 12), handle=handle_list_offsets)

@@ -1,0 +1,104 @@
+# Metadata, v0 to v13
+# v0: an empty list asks for all topics    v1: null does    v4: allow auto creation    v5: offline replicas    v7: leader epochs
+# v9: flexible    v10: topic ids    v12: lookup by topic id    v13: top-level error code
+"""Tells a client who is in the cluster and who leads what. Creates unknown topics where that is allowed."""
+
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+from quorumlog.metadata.broker_config import effective_broker_config
+from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
+from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply, NewTopic
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import NO_TOPIC_ID
+
+from ..dispatch import Api, Body, Call
+from ..services import Services
+
+CREATE_TIMEOUT_S = 5.0
+
+
+def handle_metadata(services: Services, call: Call) -> Body | Awaitable[Body]:
+    wanted = call.message.topics
+    if wanted is None or (call.version == 0 and not wanted):
+        topics = [_describe(services.image, topic) for _, topic in sorted(services.image.topics.items())]
+        return _response(services, topics)
+    missing = [topic.name for topic in wanted if topic.name is not None and topic.name not in services.image.topics]
+    if missing and _may_create(services, call):
+        return _create_and_answer(services, wanted, missing)
+    return _response(services, [_find(services.image, topic, {}) for topic in wanted])
+
+
+def _may_create(services: Services, call: Call) -> bool:
+    allowed = call.version < 4 or call.message.allow_auto_topic_creation
+    return allowed and effective_broker_config(services.image, services.config.node_id, services.config.broker_defaults).auto_create_topics
+
+
+async def _create_and_answer(services: Services, wanted: Iterable[Any], missing: list[str]) -> Body:
+    """A topic is answered with its partitions at once: the reply of the controller waits until our image has them."""
+    errors: dict[str, ErrorCode] = {}
+    request = CreateTopics(tuple(NewTopic(name) for name in dict.fromkeys(missing)))
+    try:
+        reply = await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
+    except ClusterError:
+        errors = dict.fromkeys(missing, ErrorCode.leader_not_available)  # the client asks again
+    else:
+        assert isinstance(reply, CreateTopicsReply)
+        errors = {created.name: created.error_code for created in reply.topics if created.error_code}
+    return _response(services, [_find(services.image, topic, errors) for topic in wanted])
+
+
+def _find(image: Image, wanted: Any, errors: dict[str, ErrorCode]) -> dict[str, Any]:
+    name = wanted.name
+    if name is None:
+        name = image.topic_names.get(wanted.topic_id)
+        if name is None:
+            return {"error_code": ErrorCode.unknown_topic_id, "name": None, "topic_id": wanted.topic_id, "partitions": []}
+    topic = image.topics.get(name)
+    if topic is not None:
+        return _describe(image, topic)
+    code = errors.get(name, ErrorCode.unknown_topic_or_partition)
+    if code is ErrorCode.topic_already_exists:  # created by another request meanwhile, and not in our image yet
+        code = ErrorCode.leader_not_available
+    return {"error_code": code, "name": name, "topic_id": NO_TOPIC_ID, "partitions": []}
+
+
+def _describe(image: Image, topic: Topic) -> dict[str, Any]:
+    partitions = [_describe_partition(image, state) for _, state in sorted(topic.partitions.items())]
+    return {
+        "error_code": ErrorCode.none,
+        "name": topic.name,
+        "topic_id": topic.topic_id,
+        "is_internal": topic.name.startswith("__"),
+        "partitions": partitions,
+    }
+
+
+def _describe_partition(image: Image, state: PartitionState) -> dict[str, Any]:
+    return {
+        "error_code": ErrorCode.leader_not_available if state.leader == NO_LEADER else ErrorCode.none,
+        "partition_index": state.partition,
+        "leader_id": state.leader,
+        "leader_epoch": state.leader_epoch,
+        "replica_nodes": state.replicas,
+        "isr_nodes": state.isr,
+        "offline_replicas": [node for node in state.replicas if not image.is_live(node)],
+    }
+
+
+def _response(services: Services, topics: list[dict[str, Any]]) -> Body:
+    image = services.image
+    live = [broker for _, broker in sorted(image.brokers.items()) if not broker.fenced]
+    leader = services.cluster.leader
+    return {
+        "brokers": [
+            {"node_id": b.node_id, "host": b.kafka.host, "port": b.kafka.port, "rack": b.rack} for b in live
+        ],
+        "cluster_id": image.cluster_id,
+        # Any broker forwards to the controller; the one that is the controller saves a step.
+        "controller_id": leader if leader is not None and image.is_live(leader) else services.config.node_id,
+        "topics": topics,
+    }
+
+
+API = Api(key=3, versions=range(14), handle=handle_metadata)

@@ -1,0 +1,9 @@
+"""How long an admin request may take: as its client says, within bounds."""
+
+from ..dispatch import Call
+
+LEAST_S, MOST_S = 1.0, 60.0
+
+
+def request_timeout_s(call: Call) -> float:
+    return min(MOST_S, max(LEAST_S, call.message.timeout / 1000))

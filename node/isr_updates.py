@@ -1,0 +1,119 @@
+"""Asks the controller for the in-sync sets that this node's leaders want, all in one request at a time.
+
+Looked at on a timer, and at once when a follower has caught up. While a change is in flight its partition counts the larger
+set; an answer that never comes is treated as a refusal, and the next look proposes again.
+"""
+
+import asyncio
+import logging
+
+from quorumlog.host.ports import Clock
+from quorumlog.metadata.image import PartitionState
+from quorumlog.metadata.requests import AlterIsr, AlterIsrReply, IsrProposal, IsrResult, ReportDamage, ReportDamageReply
+from quorumlog.partitions.partition import Partition, Role
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from .controller_link import ControllerClient
+from .replicas import PartitionKey, Replicas
+from .session import BrokerSession
+
+logger = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_S = 3.0
+PROPOSALS_MAX = 1_000
+
+
+class IsrUpdates:
+    """Owned by the node: one task, for as long as the node runs."""
+
+    def __init__(
+        self, replicas: Replicas, controller: ControllerClient, session: BrokerSession, clock: Clock, *, interval_s: float
+    ) -> None:
+        self._replicas = replicas
+        self._controller = controller
+        self._session = session
+        self._clock = clock
+        self._interval_s = interval_s
+        self._damaged: dict[Partition, None] = {}
+        self._task: asyncio.Task[None] | None = None
+        replicas.on_damage = self._on_damage
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="in-sync sets")
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def _on_damage(self, partition: Partition) -> None:
+        self._damaged[partition] = None
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            if self._session.broker_epoch < 0:
+                continue
+            try:
+                await self._propose()
+                await self._report_damage()
+            except ClusterError as error:
+                logger.info("in-sync sets are not changed now: %s", error)
+
+    async def _propose(self) -> None:
+        now = self._clock.now()
+        wanted: dict[PartitionKey, tuple[Partition, tuple[int, ...]]] = {}
+        for key, partition in self._replicas.by_id.items():
+            if partition.role is Role.LEADER and len(wanted) < PROPOSALS_MAX:
+                isr = partition.isr_wanted(now)
+                if isr is not None:
+                    wanted[key] = (partition, isr)
+        if not wanted:
+            return
+        proposals = tuple(_proposal(partition, isr) for partition, isr in wanted.values())
+        for partition, isr in wanted.values():
+            partition.isr_proposed(isr, now)
+        request = AlterIsr(self._replicas.node_id, self._session.broker_epoch, proposals)
+        try:
+            reply = await self._controller.request(request, timeout_s=REQUEST_TIMEOUT_S)
+        except ClusterError:
+            for partition, _ in wanted.values():
+                partition.isr_refused()
+            raise
+        assert isinstance(reply, AlterIsrReply)
+        for result in reply.partitions:
+            self._on_result(wanted[result.topic_id, result.partition][0], result)
+
+    def _on_result(self, partition: Partition, result: IsrResult) -> None:
+        if result.error_code is ErrorCode.none:
+            state: PartitionState | None = result.state
+            assert state is not None
+            logger.info("%s: in sync are %s", partition.tp, list(state.isr))
+        else:
+            logger.info("%s: in-sync set not changed: %s", partition.tp, result.error_message)
+            partition.isr_refused()
+
+    async def _report_damage(self) -> None:
+        for partition in list(self._damaged):
+            del self._damaged[partition]
+            request = ReportDamage(
+                self._replicas.node_id, self._session.broker_epoch, partition.topic_id, partition.tp.partition
+            )
+            try:
+                reply = await self._controller.request(request, timeout_s=REQUEST_TIMEOUT_S)
+            except ClusterError:
+                self._damaged[partition] = None
+                raise
+            assert isinstance(reply, ReportDamageReply)
+            if not reply.excluded:
+                logger.error("%s: damaged, and no other replica has what is committed; it is not repaired", partition.tp)
+
+
+def _proposal(partition: Partition, isr: tuple[int, ...]) -> IsrProposal:
+    return IsrProposal(
+        topic_id=partition.topic_id,
+        partition=partition.tp.partition,
+        leader_epoch=partition.leader_epoch,
+        partition_epoch=partition.partition_epoch,
+        new_isr=isr,
+    )

@@ -1,0 +1,271 @@
+"""One node, assembled from a config and a host: the only place that knows all parts.
+
+    start: quorum or observer -> peers' port -> image -> partitions -> session -> Kafka port
+    stop:  leadership handed over -> Kafka port -> streams -> flush -> quorum -> store
+
+The host (clock, disk, store, peers) is handed in, so that the same node runs on a machine and in the simulator.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from quorumlog.host.ports import Clock, Disk, KVStore, Peers
+from quorumlog.metadata.controller import ControllerConfig
+from quorumlog.metadata.image import Endpoint, Image
+from quorumlog.metadata.machine import MetadataMachine
+from quorumlog.metadata.records import Record
+from quorumlog.partitions.partition import PartitionSettings, Role
+from quorumlog.raft.identity import StorageIdentity, read_identity
+from quorumlog.raft.quorum import Quorum
+from quorumlog.raft.thread import QuorumThread
+
+from .active_controller import ActiveController
+from .api_table import API_TABLE
+from .cluster import ClusterView
+from .config import NodeConfig
+from .controller_link import ControllerClient, ControllerServer
+from .dispatch import Dispatcher
+from .isr_updates import IsrUpdates
+from .listener import KafkaListener
+from .observer import MetadataObserver, MetadataPublisher
+from .producer_ids import ProducerIds
+from .quorum import QuorumEvents, quorum_config
+from .quorum_link import QuorumLink
+from .replicas import Replicas
+from .replication_follower import SERVICE as REPLICATION
+from .replication_follower import FollowerSide
+from .replication_leader import LeaderSide
+from .services import Services
+from .session import BrokerSession, registration_of
+
+logger = logging.getLogger(__name__)
+
+ISR_LOOK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine that a node runs on. Whoever made it closes it, after the node has stopped."""
+
+    clock: Clock
+    disk: Disk
+    store: KVStore
+    peers: Peers
+    rng: random.Random
+
+    def new_uuid(self) -> UUID:
+        return UUID(int=self.rng.getrandbits(128), version=4)
+
+
+class Node:
+    """Lives from `start` to `stop`. `on_fatal` is called once if the node must not go on: the owner ends the process."""
+
+    def __init__(self, config: NodeConfig, host: Host, *, on_fatal: Callable[[BaseException], None]) -> None:
+        identity = read_identity(host.store)
+        assert identity is not None, "the storage was checked before"
+        self.config = config
+        self.host = host
+        self._on_fatal = on_fatal
+        self._tasks: list[asyncio.Task[None]] = []
+        self.cluster = ClusterView(config.cluster_id)
+        self.machine = MetadataMachine(config.cluster_id, on_image=self._on_image)
+        self.controller = self._make_quorum() if config.is_voter else None
+        voters = sorted(config.voter_addresses)
+        self.controller_client = ControllerClient(config.node_id, voters, self.cluster, host.peers, self.controller)
+        self.replicas = self._make_replicas()
+        self.session = self._make_session(identity)
+        self.isr_updates = IsrUpdates(
+            self.replicas, self.controller_client, self.session, host.clock, interval_s=ISR_LOOK_S
+        )
+        self.services = Services(
+            config=config,
+            clock=host.clock,
+            cluster=self.cluster,
+            replicas=self.replicas,
+            controller=self.controller_client,
+            session=self.session,
+            producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
+            api_versions={key: api.versions for key, api in API_TABLE.items()},
+        )
+        self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE))
+
+    # --- assembling
+
+    def _deliver(self, call: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(call)
+
+    def _make_quorum(self) -> ActiveController:
+        config, host = self.config, self.host
+        self._loop = asyncio.get_running_loop()
+        events = QuorumEvents(self.cluster, self._deliver)
+        others = [voter for voter in sorted(config.voter_addresses) if voter != config.node_id]
+        self.link = QuorumLink(host.peers, others, on_gone=self._on_voter_gone)
+        quorum = Quorum(
+            quorum_config(config),
+            store=host.store,
+            disk=host.disk,
+            machine=self.machine,
+            listener=events,
+            send=self.link.send,
+            clock=host.clock,
+            rng=host.rng,
+        )
+        self.quorum = QuorumThread(quorum, deliver=self._deliver, on_fatal=self._on_fatal)
+        controller = ActiveController(
+            self.cluster, self.quorum, host.clock, self._controller_config(), new_uuid=host.new_uuid
+        )
+        events.activate = self._activate
+        events.deactivate = controller.deactivate
+        self.controller_server = ControllerServer(controller, self.cluster, host.peers)
+        self.publisher = MetadataPublisher(self.cluster, host.peers)
+        return controller
+
+    def _controller_config(self) -> ControllerConfig:
+        config = self.config
+        return ControllerConfig(
+            session_timeout_s=config.session_timeout_ms / 1000,
+            leader_rebalance_interval_s=config.leader_rebalance_interval_s or float("inf"),
+            broker_defaults=config.broker_defaults,
+        )
+
+    def _make_replicas(self) -> Replicas:
+        config, host = self.config, self.host
+        settings = PartitionSettings(
+            replica_lag_time_max_s=config.replica_lag_time_max_ms / 1000,
+            checkpoint_interval_bytes=config.checkpoint_interval_bytes,
+            fsync=config.flush_policy == "fsync",
+        )
+        replicas = Replicas(
+            node_id=config.node_id,
+            disk=host.disk,
+            store=host.store,
+            clock=host.clock,
+            settings=settings,
+            broker_defaults=config.broker_defaults,
+            on_fatal=self._on_fatal,
+        )
+        self.leader_side = LeaderSide(replicas, clock=host.clock, message_bytes=config.replication_message_bytes)
+        self.follower_side = FollowerSide(replicas, host.peers, host.clock, ping_s=config.replication_ping_ms / 1000)
+        replicas.followers, replicas.leaders = self.leader_side, self.follower_side
+        self.cluster.subscribe(self._learn_addresses)
+        self.cluster.subscribe(replicas.on_image)
+        return replicas
+
+    def _make_session(self, identity: StorageIdentity) -> BrokerSession:
+        config = self.config
+        kafka, peer = config.kafka_address, config.peer_address
+        registration = registration_of(
+            node_id=config.node_id,
+            incarnation_id=self.host.new_uuid(),
+            storage_id=UUID(identity.storage_id),
+            kafka=Endpoint(kafka.host, kafka.port),
+            peer=Endpoint(peer.host, peer.port),
+            rack=config.rack or None,
+        )
+        return BrokerSession(
+            registration,
+            self.cluster,
+            self.host.peers,
+            self.controller_client,
+            self.host.clock,
+            heartbeat_interval_s=config.heartbeat_interval_ms / 1000,
+            session_timeout_s=config.session_timeout_ms / 1000,
+        )
+
+    # --- running
+
+    async def start(self) -> None:
+        """Take part in the cluster. The peers' port must be open already or open right after; the Kafka port opens here."""
+        for node_id, address in self.config.voter_addresses.items():
+            self.host.peers.set_address(node_id, address.host, address.port)
+        self.host.peers.serve_stream(REPLICATION, self.leader_side.serve)
+        if self.controller is not None:
+            self.controller_server.start()
+            self.publisher.start()
+            self.link.start(self.quorum)
+            self.quorum.start()
+        else:
+            self.observer = MetadataObserver(self.machine, sorted(self.config.voter_addresses), self.host.peers)
+            self.observer.start()
+        self.session.start()
+        self.isr_updates.start()
+        self._tasks.append(asyncio.get_running_loop().create_task(self._care(), name="retention"))
+
+    async def stop(self) -> None:
+        """A clean end: hand over, answer what can be answered, sync, checkpoint."""
+        await self._hand_over()
+        await self.kafka.close()
+        for task in self._tasks:
+            task.cancel()
+        await self.isr_updates.close()
+        await self.follower_side.close()
+        await self.session.close()
+        if self.controller is not None:
+            await self.link.close()
+            self.quorum.stop(timeout_s=5.0)
+        else:
+            await self.observer.close()
+        await self.replicas.close()
+
+    async def _hand_over(self) -> None:
+        timeout_s = self.config.shutdown_timeout_ms / 1000
+        if timeout_s and self.session.broker_epoch >= 0 and not await self.session.ask_to_stop(timeout_s):
+            logger.warning("stopping without leave: the controller did not answer within %.1f s", timeout_s)
+        if self.controller is not None and self.controller.is_active:
+            self.quorum.transfer_leadership()
+            await self.cluster.wait_for_change(1.0)
+
+    def not_ready(self) -> str | None:
+        """What this node lacks to be in service; None if nothing."""
+        if self.session.broker_epoch < 0:
+            return "not registered with a controller yet"
+        if self.session.fenced:
+            return "fenced: the controller has not let this broker in yet"
+        waiting = [str(p.tp) for p in self.replicas.by_id.values() if p.role is Role.OFFLINE]
+        return f"partitions without a role: {', '.join(waiting[:10])}" if waiting else None
+
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.retention_check_interval_ms / 1000)
+            self.replicas.apply_retention()
+
+    # --- what the parts tell each other
+
+    def _on_image(self, image: Image, records: tuple[Record, ...] | None) -> None:
+        """On the quorum's thread of a voter, on the loop of an observer."""
+        if self.controller is not None:
+            self._deliver(lambda: self._publish(image, records))
+        else:
+            self._publish(image, records)
+
+    def _publish(self, image: Image, records: tuple[Record, ...] | None) -> None:
+        try:
+            self.cluster.publish(image, records)
+        except Exception as error:  # a node that cannot follow the metadata must not serve by an older one
+            logger.exception("the metadata image %d cannot be applied", image.index)
+            self._on_fatal(error)
+
+    def _learn_addresses(self, old: Image, image: Image, _records: tuple[Record, ...] | None) -> None:
+        if image.brokers is old.brokers:
+            return
+        for node_id, broker in image.brokers.items():
+            self.host.peers.set_address(node_id, broker.peer.host, broker.peer.port)
+
+    def _activate(self, term: int) -> None:
+        assert self.controller is not None
+        self.controller.activate(term)
+        self._spawn(self.controller_server.probe_silent_brokers(), "probe brokers")
+
+    def _on_voter_gone(self, node_id: int) -> None:
+        assert self.controller is not None
+        if self.controller.is_active:
+            self._spawn(self.controller.on_process_gone(node_id), f"fence broker {node_id}")
+
+    def _spawn(self, work: "asyncio.coroutines.Coroutine[None, None, None]", name: str) -> None:  # type: ignore[name-defined]
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
