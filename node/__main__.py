@@ -10,11 +10,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import NoReturn
 from uuid import uuid4
 
 import click
-
 from quorumlog.host.clock import SystemClock
 from quorumlog.host.disk import RealDisk
 from quorumlog.host.grpc_peers import GrpcPeers, PeerCredentials
@@ -100,7 +99,7 @@ def rebuild_command(data_dir: str) -> None:
         disk.close()
 
 
-def _refuse(message: str) -> "NoReturn":  # type: ignore[name-defined]
+def _refuse(message: str) -> NoReturn:
     click.echo(f"error: {message}", err=True)
     sys.exit(EXIT_REFUSED)
 
@@ -126,7 +125,7 @@ async def _run(config: NodeConfig, started: float) -> int:
     """The node's whole life in this process; returns the exit status."""
     disk = _open_disk(config.data_dir)
     store = RocksStore(os.path.join(config.data_dir, STORE_DIRECTORY))
-    peers = GrpcPeers(config.node_id, config.cluster_id, credentials=_credentials(config))
+    peers = GrpcPeers(cluster_id=config.cluster_id, node_id=config.node_id, credentials=_credentials(config))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -181,13 +180,10 @@ def _check_identity(store: RocksStore, config: NodeConfig) -> StorageIdentity:
 def _credentials(config: NodeConfig) -> PeerCredentials | None:
     if not config.certs_dir:
         return None
-    directory = Path(config.certs_dir)
-    names = ("ca.pem", f"node-{config.node_id}.pem", f"node-{config.node_id}.key")
     try:
-        ca, certificate, key = ((directory / name).read_bytes() for name in names)
+        return PeerCredentials.read(config.certs_dir, config.node_id)
     except OSError as error:
         raise ConfigError(f"certs_dir {config.certs_dir}: cannot read {error.filename}: {error.strerror}") from error
-    return PeerCredentials(ca_pem=ca, certificate_pem=certificate, key_pem=key)
 
 
 def _stop_at_once(error: BaseException) -> None:

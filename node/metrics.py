@@ -10,7 +10,6 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
-
 from quorumlog.partitions.partition import Role
 
 from .listener import KafkaListener

@@ -9,8 +9,9 @@ The host (clock, disk, store, peers) is handed in, so that the same node runs on
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from quorumlog.host.ports import Clock, Disk, KVStore, Peers
@@ -70,6 +71,7 @@ class Node:
         self.config = config
         self.host = host
         self._on_fatal = on_fatal
+        self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self.cluster = ClusterView(config.cluster_id)
         self.machine = MetadataMachine(config.cluster_id, on_image=self._on_image)
@@ -100,7 +102,6 @@ class Node:
 
     def _make_quorum(self) -> ActiveController:
         config, host = self.config, self.host
-        self._loop = asyncio.get_running_loop()
         events = QuorumEvents(self.cluster, self._deliver)
         others = [voter for voter in sorted(config.voter_addresses) if voter != config.node_id]
         self.link = QuorumLink(host.peers, others, on_gone=self._on_voter_gone)
@@ -237,7 +238,7 @@ class Node:
 
     def _on_image(self, image: Image, records: tuple[Record, ...] | None) -> None:
         """On the quorum's thread of a voter, on the loop of an observer."""
-        if self.controller is not None:
+        if self.config.is_voter:
             self._deliver(lambda: self._publish(image, records))
         else:
             self._publish(image, records)
@@ -265,7 +266,7 @@ class Node:
         if self.controller.is_active:
             self._spawn(self.controller.on_process_gone(node_id), f"fence broker {node_id}")
 
-    def _spawn(self, work: "asyncio.coroutines.Coroutine[None, None, None]", name: str) -> None:  # type: ignore[name-defined]
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)

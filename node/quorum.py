@@ -1,19 +1,12 @@
 """The metadata quorum as this node runs it: storage, thread and streams put together, its events brought to the loop."""
 
 import logging
-import random
 from collections.abc import Callable
 
-from quorumlog.host.ports import Clock, Disk, KVStore, Peers
-from quorumlog.metadata.machine import MetadataMachine
 from quorumlog.raft.config import QuorumConfig
-from quorumlog.raft.quorum import Quorum
-from quorumlog.raft.thread import QuorumThread
 
-from .active_controller import ActiveController
 from .cluster import ClusterView
 from .config import NodeConfig
-from .quorum_link import QuorumLink
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from tenacity import wait_exponential_jitter
-
 from quorumlog.host.ports import Clock, PeerGone, Peers, PeerStream
 from quorumlog.partitions.partition import Diverging, Partition
 from quorumlog.proto.replication_pb2 import FollowerMessage, Section
 from quorumlog.wire.errors import ClusterError, ErrorCode
+from tenacity import wait_exponential_jitter
 
 from .replicas import Replicas
 from .replication_messages import BadMessage, decode_leader_message

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
-
 from quorumlog.host.ports import Buffer, Clock, PeerGone, PeerStream
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, Position, Role
 from quorumlog.proto.replication_pb2 import Begin, Divergence, FollowerMessage, LeaderMessage, Section
@@ -44,7 +43,7 @@ class LeaderSide:
         self._replicas = replicas
         self._clock = clock
         self._message_bytes = message_bytes
-        self._sessions: dict[Partition, dict["FollowerSession", None]] = {}
+        self._sessions: dict[Partition, dict[FollowerSession, None]] = {}
 
     async def serve(self, stream: PeerStream) -> None:
         """Handle one follower's stream until it ends."""

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
-
 from quorumlog.host.ports import Buffer
 from quorumlog.proto.replication_pb2 import LeaderMessage, Section
 
