@@ -78,14 +78,6 @@ class _Read(NamedTuple):
     done: ReadDone
 
 
-class _CoreChunk(NamedTuple):
-    """A snapshot chunk in the shape that the core passes through. `is_last` stays False: the follower's reply tells the end."""
-
-    chunk: SnapshotChunk
-    is_first: bool
-    is_last: bool
-
-
 class _CoreJournal:
     """The journal as the core calls it."""
 
@@ -123,21 +115,6 @@ class _CoreJournal:
 
     def onOneSecondTimer(self) -> None:  # noqa: N802
         pass
-
-
-class _CoreSnapshots:
-    """The snapshots as the core calls them when a follower needs what the log no longer holds."""
-
-    def __init__(self, sender: SnapshotSender, clock: Clock) -> None:
-        self._sender = sender
-        self._clock = clock
-
-    def getTransmissionData(self, node: Any) -> _CoreChunk | None:  # noqa: N802
-        chunk = self._sender.next_chunk(node.id, self._clock.now())
-        return None if chunk is None else _CoreChunk(chunk, chunk.offset == 0, is_last=False)
-
-    def cancelTransmisstion(self, node: Any) -> None:  # noqa: N802
-        self._sender.cancel(node.id)
 
 
 class _CoreTransport(Transport):  # type: ignore[misc]
@@ -194,7 +171,6 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._transfer_retry_at = _AT_ONCE
         peers = [Node(peer) for peer in config.peers]
         super().__init__(Node(config.node_id), peers, _core_settings(config), nodeClass=Node, transportClass=_CoreTransport)
-        self._SyncObj__serializer = _CoreSnapshots(self._sender, parts.clock)
         self._SyncObj__needLoadDumpFile = False
         self._SyncObj__newAppendEntriesTime = _AT_ONCE
         if not peers:
@@ -432,35 +408,56 @@ class Engine(SyncObj):  # type: ignore[misc]
                 return 0
 
     def send_from_core(self, node: Any, core_message: dict[str, Any]) -> bool:
-        peer = int(node.id)
-        if "entries" in core_message and not self._may_send_entries(peer):
-            return False
-        sent = self._send(peer, _from_core(core_message))
-        if not sent and "entries" in core_message:
-            self._followers.probe(peer)  # the core believes it sent: find out what arrived
-            self._followers.may_send(peer, self._clock.now())
-        return sent
+        return self._send(int(node.id), _from_core(core_message))
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802
+        """Sends in a fixed order, a bounded number of frames; the core's own loop never ends while a snapshot is on its way."""
+        self._SyncObj__newAppendEntriesTime = self._clock.now() + self._config.heartbeat_s
+        for peer in self._config.peers:
+            if not self.isNodeConnected(Node(peer)):
+                self._sender.cancel(peer)
+            elif self._SyncObj__raftNextIndex[Node(peer)] <= self._journal.first.index:
+                self._send_snapshot(peer)
+            else:
+                self._send_entries(peer)
+
+    def _send_snapshot(self, peer: int) -> None:
+        while (chunk := self._sender.next_chunk(peer, self._clock.now())) is not None and self._send(peer, chunk):
+            pass
+        if chunk is None:
+            self._send(peer, Heartbeat())
+
+    def _send_entries(self, peer: int) -> None:
+        """The rest of the log, or one empty frame if there is none; only one frame to a follower that is being probed."""
+        while self._may_send_entries(peer):
+            sent_up_to = self._send_batch(peer)
+            if sent_up_to is None:
+                # Lost on the way, with what was to follow: ask again, later, what arrived.
+                self._followers.probe_after(peer, self._clock.now())
+            if sent_up_to is None or sent_up_to == self._journal.last.index:
+                return
+
+    def _send_batch(self, peer: int) -> int | None:
+        """The index up to which the follower has been sent the log now, None if the frame could not be sent."""
+        previous = self._journal.entry(self._SyncObj__raftNextIndex[Node(peer)] - 1)
+        assert previous is not None, (peer, self._SyncObj__raftNextIndex)
+        batch = self._batch_from(previous.index + 1)
+        if not self._send(peer, AppendEntries(previous.index, previous.term, self.commit_index, tuple(batch))):
+            return None
+        sent_up_to = previous.index + len(batch)
+        self._SyncObj__raftNextIndex[Node(peer)] = sent_up_to + 1
+        return sent_up_to
 
     def _may_send_entries(self, peer: int) -> bool:
         return self._followers.may_send(peer, self._clock.now())
 
-    def _SyncObj__getEntries(  # noqa: N802
-        self,
-        fromIDx: int | None,  # noqa: N803
-        count: int | None = None,
-        maxSizeBytes: int | None = None,  # noqa: N803
-    ) -> list[Entry]:
-        if fromIDx is None or maxSizeBytes is None:
-            entries: list[Entry] = super()._SyncObj__getEntries(fromIDx, count, maxSizeBytes)
-            return entries
-        return self._batch_from(fromIDx, maxSizeBytes)
-
-    def _batch_from(self, index: int, size_bytes: int) -> list[Entry]:
-        """Entries for one frame. The core's own way copies the rest of the log each time and counts commands only."""
+    def _batch_from(self, index: int) -> list[Entry]:
+        """Entries for one frame."""
         batch: list[Entry] = []
-        while size_bytes > 0 and (entry := self._journal.entry(index + len(batch))) is not None:
+        room_bytes = self._config.append_batch_bytes
+        while room_bytes > 0 and (entry := self._journal.entry(index + len(batch))) is not None:
             batch.append(entry)
-            size_bytes -= len(entry.command) + ENTRY_OVERHEAD_BYTES
+            room_bytes -= len(entry.command) + ENTRY_OVERHEAD_BYTES
         return batch
 
     # Receiving. Every message passes here before the core sees it.
@@ -545,17 +542,17 @@ class Engine(SyncObj):  # type: ignore[misc]
 
     def _on_append_reply(self, sender: int, reply: AppendReply) -> None:
         matches, next_index = reply.outcome is AppendOutcome.MATCHES, reply.next_index
-        was_probed, sent_up_to = self._followers.is_probed(sender), self._SyncObj__raftNextIndex[Node(sender)]
+        sent_up_to = self._SyncObj__raftNextIndex[Node(sender)]
         if matches:
             self._followers.on_match(sender)
             self._sender.cancel(sender)
         else:
             next_index = self._next_index_after_mismatch(sender, reply)
-            self._send_soon = True
         self._to_core(sender, {"type": "next_node_idx", "next_node_idx": next_index, "reset": not matches, "success": matches})
-        if matches and not was_probed:
-            # The core would send again what is on its way; the stream keeps order, and a gap would be answered as missing.
+        if matches:
+            # The core would send again what is on its way; the stream keeps order, and a gap is answered as missing.
             self._SyncObj__raftNextIndex[Node(sender)] = max(sent_up_to, next_index)
+        self._send_soon |= self._SyncObj__raftNextIndex[Node(sender)] <= self._journal.last.index
 
     def _next_index_after_mismatch(self, sender: int, reply: AppendReply) -> int:
         return self._followers.on_mismatch(
@@ -762,15 +759,6 @@ def _from_core(core_message: dict[str, Any]) -> Message:
             return RequestVote(core_message["last_log_index"], core_message["last_log_term"])
         case {"type": "response_vote"}:
             return Vote()
-        case {"type": "append_entries", "entries": entries}:
-            return AppendEntries(
-                core_message["prevLogIdx"], core_message["prevLogTerm"], core_message["commit_index"], tuple(entries)
-            )
-        case {"type": "append_entries", "serialized": None}:
-            return Heartbeat()
-        case {"type": "append_entries", "serialized": chunk}:
-            sent: SnapshotChunk = chunk.chunk
-            return sent
         case {"type": "next_node_idx", "success": True}:
             return AppendReply(core_message["next_node_idx"], AppendOutcome.MATCHES)
         case {"type": "timeout_now"}:

@@ -26,8 +26,9 @@ class Followers:
         """Its position is in doubt; the next frame may leave at once."""
         self._probed_at[follower] = float("-inf")
 
-    def is_probed(self, follower: int) -> bool:
-        return follower in self._probed_at
+    def probe_after(self, follower: int, now: float) -> None:
+        """Its position is in doubt; the next frame may leave in a period."""
+        self._probed_at[follower] = now
 
     def may_send(self, follower: int, now: float) -> bool:
         """Whether log entries may be sent now. Saying yes to a probe starts its period."""
