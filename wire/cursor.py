@@ -5,9 +5,12 @@ claim of a stranger reserves memory. What does not fit raises DecodeError with a
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 from quorumlog.wire.batches import Buffer
+from quorumlog.wire.ids import NO_TOPIC_ID
 
 INT8 = struct.Struct(">b")
 INT16 = struct.Struct(">h")
@@ -99,6 +102,15 @@ class Cursor:
         start = self.take(length, name)
         return bytes(self.frame[start : start + length])
 
+    def view(self, length: int, name: str) -> memoryview:
+        """Bytes that stay where they are; the view keeps the frame alive."""
+        start = self.take(length, name)
+        return memoryview(self.frame)[start : start + length]
+
+    def uuid(self, name: str) -> UUID:
+        raw = self.blob(16, name)
+        return UUID(bytes=raw) if any(raw) else NO_TOPIC_ID
+
     def length(self, *, flexible: bool, name: str) -> int:
         """The length of bytes, or the count of an array: int32, or varint less one. -1 is null."""
         value = self.unsigned_varint(name) - 1 if flexible else self.int32(name)
@@ -137,13 +149,31 @@ class Cursor:
         self.structs_left -= count
         return count
 
+    def int32s(self, *, flexible: bool, name: str) -> tuple[int, ...]:
+        count = self.claim(not_null(self.length(flexible=flexible, name=name), name), INT32.size, name)
+        return struct.unpack_from(f">{count}i", self.frame, self.take(count * INT32.size, name))
+
+    def tags(self) -> Iterator[int]:
+        """The tags of a struct one by one, the cursor at the value of each and bounded by it. Who does not want a value steps
+        to `end`; whoever reads it must use it up."""
+        end = self.end
+        for _ in range(self._tag_count()):
+            tag = self.unsigned_varint("tag")
+            size = self.unsigned_varint("size of a tagged field")
+            start = self.take(size, "tagged field")
+            self.position, self.end = start, start + size
+            yield tag
+            if self.position != self.end:
+                raise DecodeError(f"tagged field {tag} has {size} bytes at {start}, of which {self.position - start} are used")
+            self.end = end
+
     def skip_tags(self) -> None:
         """Steps over tagged fields, none of which this version knows."""
-        for _ in range(self.tag_count()):
+        for _ in range(self._tag_count()):
             self.unsigned_varint("tag")
             self.take(self.unsigned_varint("size of a tagged field"), "tagged field")
 
-    def tag_count(self) -> int:
+    def _tag_count(self) -> int:
         return self.claim(self.unsigned_varint("count of tagged fields"), 2, "tagged fields")
 
     def finish(self) -> None:

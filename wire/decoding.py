@@ -8,11 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from operator import itemgetter
 from typing import Any
-from uuid import UUID
 
 from quorumlog.wire.catalogue import known_versions
-from quorumlog.wire.cursor import Cursor, DecodeError, not_null
-from quorumlog.wire.ids import NO_TOPIC_ID
+from quorumlog.wire.cursor import Cursor, not_null
 from quorumlog.wire.message import Struct, struct_type
 from quorumlog.wire.schema import FIXED_FORMATS, STRUCT, Direction, FieldSchema, StructSchema, all_fields, message_schema
 
@@ -79,13 +77,12 @@ class _Compiler:
 
         def step(cursor: Cursor, values: list[Any]) -> None:
             found = defaults.copy()
-            for _ in range(cursor.tag_count()):
-                tag = cursor.unsigned_varint("tag")
-                size = cursor.unsigned_varint("size of a tagged field")
-                start = cursor.take(size, "tagged field")
+            for tag in cursor.tags():
                 if tag in known:
                     index, decode = known[tag]
-                    found[index] = _within(cursor, start, start + size, decode)
+                    found[index] = decode(cursor)
+                else:
+                    cursor.position = cursor.end
             values += found
 
         return step
@@ -142,17 +139,6 @@ def _single(decode: Decode) -> Step:
     return lambda cursor, values: values.append(decode(cursor))
 
 
-def _within(cursor: Cursor, start: int, end: int, decode: Decode) -> Any:
-    """A tagged field's value, which must fill the size it has announced."""
-    cursor_end = cursor.end
-    cursor.position, cursor.end = start, end
-    value = decode(cursor)
-    if cursor.position != end:
-        raise DecodeError(f"tagged field of {end - start} bytes at {start}, of which {cursor.position - start} are used")
-    cursor.end = cursor_end
-    return value
-
-
 def _scalar(field: FieldSchema, flexible: bool) -> Decode:
     name = field.name
     match field.kind:
@@ -163,7 +149,7 @@ def _scalar(field: FieldSchema, flexible: bool) -> Decode:
         case "bytes" | "records":
             return _blob(field, flexible)
         case "uuid":
-            return lambda cursor: _uuid(cursor, name)
+            return lambda cursor: cursor.uuid(name)
         case kind:
             layout = struct.Struct(">" + FIXED_FORMATS[kind])
             return lambda cursor: cursor.unpack(layout, name)[0]
@@ -177,11 +163,6 @@ def _blob(field: FieldSchema, flexible: bool) -> Decode:
         return None if length < 0 and nullable else cursor.blob(not_null(length, name), name)
 
     return decode
-
-
-def _uuid(cursor: Cursor, name: str) -> UUID:
-    raw = cursor.blob(UUID_BYTES, name)
-    return UUID(bytes=raw) if any(raw) else NO_TOPIC_ID
 
 
 def _nullable_struct(field: FieldSchema, decode_struct: Decode) -> Decode:
@@ -228,7 +209,7 @@ def _items(field: FieldSchema, flexible: bool) -> Decode:
     """An array of strings or UUIDs."""
     item_bytes_min = _field_bytes_min(field.kind, flexible)
     decode_item: Decode = (
-        (lambda cursor: _uuid(cursor, field.name))
+        (lambda cursor: cursor.uuid(field.name))
         if field.kind == "uuid"
         else lambda cursor: cursor.required_text(flexible=flexible, name=field.name)
     )

@@ -46,6 +46,22 @@ def unsigned_varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+def count(items: int, *, flexible: bool) -> bytes:
+    """The count of an array, or the length of bytes. -1 is null."""
+    return unsigned_varint(items + 1) if flexible else INT32.pack(items)
+
+
+def text(value: str, *, flexible: bool) -> bytes:
+    encoded = value.encode()
+    return (unsigned_varint(len(encoded) + 1) if flexible else INT16.pack(len(encoded))) + encoded
+
+
+def nullable_text(value: str | None, *, flexible: bool) -> bytes:
+    if value is None:
+        return SHORT_VARINTS[0] if flexible else INT16.pack(-1)
+    return text(value, flexible=flexible)
+
+
 class _Compiler:
     """Lives while one message is compiled."""
 
@@ -163,15 +179,11 @@ def _scalar(field: FieldSchema, flexible: bool) -> Encode:
 
 
 def _string(name: str, flexible: bool, *, nullable: bool) -> Encode:
-    null = SHORT_VARINTS[0] if flexible else INT16.pack(-1)
-
     def encode(value: str | None, write: Write) -> None:
         if value is None:
-            write(_null(null, name, nullable))
-            return
-        encoded = value.encode()
-        write(unsigned_varint(len(encoded) + 1) if flexible else INT16.pack(len(encoded)))
-        write(encoded)
+            write(_null(nullable_text(None, flexible=flexible), name, nullable))
+        else:
+            write(text(value, flexible=flexible))
 
     return encode
 
@@ -181,9 +193,9 @@ def _blob(field: FieldSchema, flexible: bool) -> Encode:
 
     def encode(value: bytes | None, write: Write) -> None:
         if value is None:
-            write(_null(_count(-1, flexible), name, nullable))
+            write(_null(count(-1, flexible=flexible), name, nullable))
             return
-        write(_count(len(value), flexible))
+        write(count(len(value), flexible=flexible))
         write(value)
 
     return encode
@@ -211,9 +223,9 @@ def _array(field: FieldSchema, flexible: bool, encode_item: Encode) -> Encode:
 
     def encode(items: Sequence[Any] | None, write: Write) -> None:
         if items is None:
-            write(_null(_count(-1, flexible), name, nullable))
+            write(_null(count(-1, flexible=flexible), name, nullable))
             return
-        write(_count(len(items), flexible))
+        write(count(len(items), flexible=flexible))
         for item in items:
             encode_item(item, write)
 
@@ -225,17 +237,12 @@ def _fixed_items(field: FieldSchema, flexible: bool) -> Encode:
 
     def encode(items: Sequence[Any] | None, write: Write) -> None:
         if items is None:
-            write(_null(_count(-1, flexible), name, nullable))
+            write(_null(count(-1, flexible=flexible), name, nullable))
             return
-        write(_count(len(items), flexible))
+        write(count(len(items), flexible=flexible))
         write(struct.pack(f">{len(items)}{letter}", *items))
 
     return encode
-
-
-def _count(count: int, flexible: bool) -> bytes:
-    """-1 is null."""
-    return unsigned_varint(count + 1) if flexible else INT32.pack(count)
 
 
 def _null(encoded: bytes, name: str, nullable: bool) -> bytes:

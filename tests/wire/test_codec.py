@@ -1,6 +1,6 @@
 """Aim: our codec writes and reads every message as kio's does, and refuses everything else with a DecodeError."""
 
-import tracemalloc
+import contextlib
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -14,12 +14,12 @@ from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.schema import Direction
 
 from tests.wire import twin
+from tests.wire.mutations import mutate, peak_bytes
 
 MESSAGES_EACH = 3
 MUTATIONS_EACH = 4
 METADATA = 3
 OFFSET_COMMIT = 8
-HOSTILE_LENGTHS = (b"\xff\xff\xff\xff\x0f", b"\x7f\xff\xff\xff", b"\x80\x00\x00\x00", b"\xff" * 10, b"\xff\xff\xff\xff")
 
 
 def encode(api_key: int, version: int, direction: Direction, body: Any) -> bytes:
@@ -73,20 +73,6 @@ def test_mutations_are_refused_or_read(api_key: int) -> None:
                 assert isinstance(struct, Struct)
 
 
-def mutate(random: Random, frame: bytes) -> bytes:
-    position = random.randrange(len(frame) + 1)
-    match random.randrange(4):
-        case 0:
-            return frame[:position]
-        case 1:
-            return frame[:position] + random.randbytes(1) + frame[position + 1 :]
-        case 2:
-            return frame[:position] + random.choice(HOSTILE_LENGTHS) + frame[position:]
-        case _:
-            hostile = random.choice(HOSTILE_LENGTHS)
-            return frame[:position] + hostile + frame[position + len(hostile) :]
-
-
 @pytest.mark.parametrize("cut", range(60))
 def test_every_prefix_is_refused(cut: int) -> None:
     """A message cut anywhere is refused."""
@@ -107,7 +93,7 @@ def test_trailing_bytes_are_refused() -> None:
 def test_hostile_counts_reserve_nothing(frame: bytes) -> None:
     """An array that claims 2^32 items costs no memory."""
     codec.decode_request(METADATA, 9, codec.encode_request(METADATA, 9, {}))
-    assert peak_bytes(METADATA, 9, frame) < 20_000
+    assert peak_of(METADATA, 9, frame) < 20_000
 
 
 def test_memory_is_a_small_multiple_of_the_input() -> None:
@@ -117,21 +103,17 @@ def test_memory_is_a_small_multiple_of_the_input() -> None:
     prefix, topic, end = commit[:-5], commit[-4:-1], commit[-1:]
     assert commit == prefix + b"\x02" + topic + end
     frame = prefix + b"\xd1\x8c\x01" + topic * 18_000 + end  # 18,001 as a varint
-    assert peak_bytes(OFFSET_COMMIT, 9, frame) < 60 * len(frame)
+    assert peak_of(OFFSET_COMMIT, 9, frame) < 60 * len(frame)
     with pytest.raises(DecodeError, match="claims 300000 items, and this message may have 250000 more"):
         codec.decode_request(OFFSET_COMMIT, 9, prefix + b"\xe1\xa7\x12" + topic * 300_000 + end)
 
 
-def peak_bytes(api_key: int, version: int, frame: bytes) -> int:
-    tracemalloc.start()
-    try:
-        codec.decode_request(api_key, version, frame)
-    except DecodeError:
-        pass
-    finally:
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    return peak
+def peak_of(api_key: int, version: int, frame: bytes) -> int:
+    def read() -> None:
+        with contextlib.suppress(DecodeError):
+            codec.decode_request(api_key, version, frame)
+
+    return peak_bytes(read)
 
 
 def test_fields_of_other_versions_hold_their_defaults() -> None:
