@@ -6,7 +6,7 @@
 from collections.abc import Awaitable, Iterable
 from typing import Any
 
-from quorumlog.metadata.broker_config import effective_broker_config
+from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
 from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply, NewTopic
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -31,7 +31,8 @@ def handle_metadata(services: Services, call: Call) -> Body | Awaitable[Body]:
 
 def _may_create(services: Services, call: Call) -> bool:
     allowed = call.version < 4 or call.message.allow_auto_topic_creation
-    return allowed and effective_broker_config(services.image, services.config.node_id, services.config.broker_defaults).auto_create_topics
+    config = services.config
+    return allowed and broker_value(services.image, "auto.create.topics.enable", config.broker_defaults, config.node_id) == "true"
 
 
 async def _create_and_answer(services: Services, wanted: Iterable[Any], missing: list[str]) -> Body:

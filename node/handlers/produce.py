@@ -1,0 +1,170 @@
+# Produce, v3 to v13
+# v3: record batches, transactions    v5: log start offset    v8: record errors    v9: flexible    v10: leader hints (KIP-951)
+# v13: topic ids
+"""Takes record batches. Everything is appended before the handler returns, so that order is arrival order; the answer waits.
+
+acks=all waits for the high watermark, acks=1 for this node's own flush, acks=0 for nothing and is not answered.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+
+from quorumlog.partitions.partition import Appended, Partition
+from quorumlog.wire.catalogue import PRODUCE
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import TopicPartition
+from quorumlog.wire.produce import (
+    VERSIONS,
+    ProducedPartition,
+    ProducedTopic,
+    ProducePartition,
+    ProduceRequest,
+    ProduceResponse,
+    ProduceTopic,
+    decode_produce,
+    encode_produce_response,
+)
+
+from ..dispatch import Api, BadRequest, Body, Call
+from ..services import Services
+from .leader_hints import endpoints_of, leader_hint
+
+ALL, LEADER, NONE = -1, 1, 0
+TIMEOUT_MAX_S = 3600.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One partition's part of the request: what was appended and what is waited for, or why not."""
+
+    index: int
+    tp: TopicPartition
+    appended: Appended | None = None
+    error: ClusterError | None = None
+    stored: asyncio.Future[None] | None = None
+
+
+def handle_produce(services: Services, call: Call) -> Body | Awaitable[Body]:
+    request: ProduceRequest = call.message
+    topics = [(topic, [_append(services, request, topic, one) for one in topic.partitions]) for topic in request.topics]
+    outcomes = [outcome for _, ofs in topics for outcome in ofs]
+    if request.acks == NONE:
+        refused = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+        if refused is not None:  # the only way to tell a producer that expects no answer
+            raise BadRequest(f"produce with acks=0: {refused}")
+        return None
+    if any(outcome.stored is not None and not outcome.stored.done() for outcome in outcomes):
+        return _answer_when_stored(services, request, topics)
+    return _response(services, topics)
+
+
+def _append(services: Services, request: ProduceRequest, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
+    name = _name_of(services, topic)
+    outcome = Outcome(wanted.index, TopicPartition(name or "", wanted.index))
+    try:
+        _check(services, request, topic, name, wanted)
+        partition = services.replicas.get(outcome.tp, services.image)
+        assert wanted.records is not None
+        clock = services.clock
+        outcome.appended = partition.append(wanted.records, acks=request.acks, now=clock.now(), wall_ms=clock.wall_ms())
+        if not outcome.appended.duplicate:
+            services.replicas.on_appended(partition)
+        outcome.stored = _stored(services, partition, request.acks, outcome.appended.last_offset + 1)
+    except ClusterError as error:
+        outcome.error = error
+    return outcome
+
+
+def _name_of(services: Services, topic: ProduceTopic) -> str | None:
+    return topic.name if topic.name is not None else services.image.topic_names.get(topic.topic_id)
+
+
+def _check(
+    services: Services, request: ProduceRequest, topic: ProduceTopic, name: str | None, wanted: ProducePartition
+) -> None:
+    if name is None:
+        raise ClusterError(ErrorCode.unknown_topic_id, f"there is no topic with id {topic.topic_id}")
+    if request.acks not in (ALL, LEADER, NONE):
+        raise ClusterError(ErrorCode.invalid_required_acks, f"acks is {request.acks}; allowed are -1 (all), 0 and 1")
+    if request.acks != ALL and not services.session.is_fresh:
+        # Without acks=all nobody else would stop a deposed leader from saying yes.
+        raise ClusterError(ErrorCode.not_leader_or_follower, f"node {services.config.node_id} has lost touch with the controller")
+    if wanted.records is None:
+        raise ClusterError(ErrorCode.invalid_record, f"no records for {name}-{wanted.index}")
+
+
+def _stored(services: Services, partition: Partition, acks: int, end_offset: int) -> asyncio.Future[None] | None:
+    if acks == ALL and partition.high_watermark < end_offset:
+        return services.replicas.committed.reached(partition.tp, end_offset)
+    if acks == LEADER and partition.flushed_offset < end_offset:
+        return services.replicas.flushed.reached(partition.tp, end_offset)
+    return None
+
+
+Topics = list[tuple[ProduceTopic, list[Outcome]]]
+
+
+async def _answer_when_stored(services: Services, request: ProduceRequest, topics: Topics) -> Body:
+    waiting = [outcome for _, outcomes in topics for outcome in outcomes if outcome.stored is not None]
+    deadline = asyncio.get_running_loop().time() + min(TIMEOUT_MAX_S, max(0.0, request.timeout_ms / 1000))
+    try:
+        for outcome in waiting:
+            await _wait_stored(outcome, deadline, request.timeout_ms)
+    finally:
+        for outcome in waiting:
+            if outcome.stored is not None:
+                outcome.stored.cancel()
+    return _response(services, topics)
+
+
+async def _wait_stored(outcome: Outcome, deadline: float, timeout_ms: int) -> None:
+    assert outcome.stored is not None
+    try:
+        async with asyncio.timeout_at(deadline):
+            await outcome.stored
+    except TimeoutError:
+        outcome.error = ClusterError(
+            ErrorCode.request_timed_out, f"{outcome.tp}: stored here, but not acknowledged by all in sync within {timeout_ms} ms"
+        )
+    except ClusterError as error:
+        outcome.error = error
+
+
+def _response(services: Services, topics: Topics) -> ProduceResponse:
+    produced = tuple(
+        ProducedTopic(topic.name, topic.topic_id, tuple(_produced(services, outcome) for outcome in outcomes))
+        for topic, outcomes in topics
+    )
+    hints = [one.current_leader for topic in produced for one in topic.partitions if one.current_leader is not None]
+    return ProduceResponse(produced, node_endpoints=endpoints_of(services.image, hints) if hints else ())
+
+
+def _produced(services: Services, outcome: Outcome) -> ProducedPartition:
+    if outcome.error is not None:
+        code = outcome.error.code
+        return ProducedPartition(
+            outcome.index,
+            error_code=code,
+            error_message=outcome.error.message,
+            current_leader=leader_hint(services.image, outcome.tp, code),
+        )
+    appended = outcome.appended
+    assert appended is not None
+    return ProducedPartition(
+        outcome.index,
+        base_offset=appended.base_offset,
+        log_append_time_ms=appended.log_append_time_ms,
+        log_start_offset=appended.log_start_offset,
+    )
+
+
+API = Api(
+    key=PRODUCE,
+    versions=VERSIONS,
+    handle=handle_produce,
+    decode=decode_produce,
+    encode=lambda version, body: (encode_produce_response(version, body),),
+)
+
