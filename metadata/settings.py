@@ -1,0 +1,167 @@
+"""What a setting is: a name, a type, a default, bounds, a sentence, and the layers that its value comes from.
+
+A topic's value is the first that is given of: the topic itself, this broker, all brokers (both dynamic, in the image), this
+broker's static configuration, the default. `topic_config.py` and `broker_config.py` hold the two tables.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from .image import CLUSTER_DEFAULT, Image
+
+Value = int | bool | str
+LONG_MAX = 2**63 - 1
+INT_MAX = 2**31 - 1
+
+
+class SettingType(IntEnum):
+    """With Kafka's numbers (DescribeConfigs v3)."""
+
+    BOOLEAN = 1
+    STRING = 2
+    INT = 3
+    LONG = 5
+    LIST = 7
+
+
+class SettingSource(IntEnum):
+    """With Kafka's numbers (DescribeConfigs v1)."""
+
+    TOPIC = 1
+    BROKER = 2
+    ALL_BROKERS = 3
+    STATIC = 4
+    DEFAULT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`broker_name` is what brokers call it, who give its default; for a broker's own setting that is the name itself."""
+
+    name: str
+    type: SettingType
+    default: str
+    documentation: str
+    broker_name: str
+    least: int = 0
+    most: int = LONG_MAX
+    choices: tuple[str, ...] = ()
+    not_yet: tuple[str, ...] = ()  # Kafka's values that we do not offer: refused with a sentence of their own
+    read_only: bool = False  # cannot be altered while a broker runs
+    cluster_only: bool = False  # the controller obeys it: one value for all brokers, or none
+
+    def parse(self, text: str) -> Value:
+        """The value in its type. Raises INVALID_CONFIG, naming what is allowed."""
+        match self.type:
+            case SettingType.INT | SettingType.LONG:
+                return self._parse_number(text)
+            case SettingType.BOOLEAN:
+                if text.strip().lower() not in ("true", "false"):
+                    raise self._refusal(text, "expected true or false")
+                return text.strip().lower() == "true"
+            case _:
+                return self._parse_choice(text)
+
+    def _parse_number(self, text: str) -> int:
+        allowed = f"expected a whole number from {self.least} to {self.most}"
+        digits = text.strip()
+        # Bounded before int(): the cost of converting grows with the square of the digits.
+        if len(digits) > 20 or not digits.isascii() or not digits.removeprefix("-").isdigit():
+            raise self._refusal(text, allowed)
+        if not self.least <= int(digits) <= self.most:
+            raise self._refusal(text, allowed)
+        return int(digits)
+
+    def _parse_choice(self, text: str) -> str:
+        parts = split_list(text) if self.type is SettingType.LIST else (text.strip(),)
+        unknown = [part for part in parts if part not in self.choices]
+        if any(part in self.not_yet for part in unknown):
+            raise self._refusal(text, f"only {', '.join(self.choices)} is offered yet")
+        if unknown or not parts:
+            raise self._refusal(text, f"expected {', '.join(self.choices)}")
+        return ",".join(parts)
+
+    def _refusal(self, seen: str, allowed: str) -> ClusterError:
+        return ClusterError(ErrorCode.invalid_config, f"{self.name} is {seen[:100]!r}; {allowed}")
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a list setting, each once, in order."""
+    return tuple(dict.fromkeys(part for part in (piece.strip() for piece in text.split(",")) if part))
+
+
+def table_of(settings: Iterable[Setting]) -> dict[str, Setting]:
+    return {setting.name: setting for setting in sorted(settings, key=lambda setting: setting.name)}
+
+
+def setting_named(table: Mapping[str, Setting], name: str) -> Setting:
+    """Raises INVALID_CONFIG for an unknown name, listing the known ones."""
+    setting = table.get(name)
+    if setting is None:
+        raise ClusterError(ErrorCode.invalid_config, f"unknown setting {name[:100]!r}; known are {', '.join(table)}")
+    return setting
+
+
+@dataclass(frozen=True, slots=True)
+class Synonym:
+    """One layer that gives a value."""
+
+    name: str
+    value: str
+    source: SettingSource
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDescription:
+    """An entry of DescribeConfigs. `synonyms` lists every layer that has a value, the one that counts first."""
+
+    name: str
+    value: str
+    source: SettingSource
+    is_default: bool
+    read_only: bool
+    sensitive: bool
+    synonyms: tuple[Synonym, ...]
+    type: SettingType
+    documentation: str
+
+
+def layers(
+    setting: Setting, image: Image, broker_defaults: Mapping[str, str], *, topic: str | None, node_id: int | None
+) -> Iterator[Synonym]:
+    """Every value that is given for a setting, the one that counts first. Without `node_id`, no single broker's is looked at."""
+    name = setting.broker_name
+    given: list[tuple[str, Mapping[str, str], SettingSource]] = []
+    if topic is not None:
+        given.append((setting.name, image.topic_configs.get(topic, {}), SettingSource.TOPIC))
+    if node_id is not None:
+        given.append((name, image.broker_configs.get(str(node_id), {}), SettingSource.BROKER))
+    given.append((name, image.broker_configs.get(CLUSTER_DEFAULT, {}), SettingSource.ALL_BROKERS))
+    given.append((name, broker_defaults, SettingSource.STATIC))
+    yield from (Synonym(key, values[key], source) for key, values, source in given if key in values)
+    yield Synonym(name, setting.default, SettingSource.DEFAULT)
+
+
+def describe_setting(setting: Setting, layers_given: Iterable[Synonym]) -> ConfigDescription:
+    synonyms = tuple(layers_given)
+    first = synonyms[0]
+    return ConfigDescription(
+        name=setting.name,
+        value=first.value,
+        source=first.source,
+        is_default=first.source is SettingSource.DEFAULT,
+        read_only=setting.read_only,
+        sensitive=False,
+        synonyms=synonyms,
+        type=setting.type,
+        documentation=setting.documentation,
+    )
+
+
+def selected(table: Mapping[str, Setting], names: Iterable[str] | None) -> list[Setting]:
+    """The asked settings in the table's order; unknown names are passed over, as Kafka does."""
+    wanted = None if names is None else set(names)
+    return [setting for name, setting in table.items() if wanted is None or name in wanted]
