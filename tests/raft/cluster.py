@@ -187,9 +187,9 @@ class Cluster:
             self.tick(seconds=step_s)
             self.deliver_all()
 
-    def elect(self, candidate: int, among: Iterable[int]) -> bool:
-        """Let the candidate's election timer fire now, and only it and `among` speak."""
-        self.clock.advance(1.2)
+    def elect(self, candidate: int, among: Iterable[int], after_s: float = 1.2) -> bool:
+        """Let the candidate's election timer fire in `after_s` seconds, and only it and `among` speak."""
+        self.clock.advance(after_s)
         engine_of(self.nodes[candidate])._SyncObj__raftElectionDeadline = float("-inf")
         for _ in range(4):
             self.nodes[candidate].tick()
