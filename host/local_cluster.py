@@ -25,7 +25,7 @@ from quorumlog.host.local_layout import (
     write_atomic,
     write_layout,
 )
-from quorumlog.host.processes import Process, find_process, is_paused, send_signal, spawn, wait_gone
+from quorumlog.host.processes import Process, find_process, is_paused, send_signal, spawn, wait_for_effect, wait_gone
 
 NODE_COMMAND = (sys.executable, "-P", "-m", "quorumlog.node")
 POLL_S = 0.03
@@ -168,13 +168,13 @@ class LocalProcesses:
         self._write_cluster_file()
 
     def signal(self, node_id: int, number: signal.Signals, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Send a signal; after KILL and TERM wait until the process is gone. Raises LocalClusterError if it does not run."""
+        """Send a signal and wait until it has its effect. Raises LocalClusterError if the node does not run, or goes on."""
         pid = self.pid(node_id)
         if pid is None:
             raise LocalClusterError(f"node {node_id} does not run")
         send_signal(pid, number)
-        if number in (signal.SIGKILL, signal.SIGTERM) and not wait_gone(pid, timeout_s):
-            raise LocalClusterError(f"node {node_id} (process {pid}) still runs {timeout_s:g} s after {number.name}")
+        if not wait_for_effect(pid, number, timeout_s):
+            raise LocalClusterError(f"node {node_id} (process {pid}) has not obeyed {number.name} within {timeout_s:g} s")
         self._reap()
 
     def wait_ready(self, node_ids: Sequence[int] | None = None, *, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -202,6 +202,9 @@ class LocalProcesses:
 
     def _pid_of(self, node: LocalNode) -> int | None:
         self._reap()
+        child = self._children.get(node.node_id)
+        if child is not None and child.returncode is None:
+            return child.pid  # while it turns from launcher to node (execve) its command line is empty for a moment
         return find_process(node.run_words)
 
     def _reap(self) -> None:
@@ -239,8 +242,8 @@ class LocalProcesses:
     def _format_all(self, nodes: Sequence[LocalNode], layout: Layout) -> None:
         voters = ",".join(str(voter) for voter in layout.voter_ids)
         for node in nodes:
-            identity = ["--data-dir", str(node.data_dir), "--cluster-id", layout.cluster_id, "--node-id", str(node.node_id)]
-            command = [*self._node_command, "format", *identity, "--voters", voters, "--ignore-formatted"]
+            identity = [f"--data-dir={node.data_dir}", f"--cluster-id={layout.cluster_id}", f"--node-id={node.node_id}"]
+            command = [*self._node_command, "format", *identity, f"--voters={voters}", "--ignore-formatted"]
             self._children[node.node_id] = spawn(command, node.log_file, environment(), die_with_parent=True)
         for node in nodes:
             code = self._children[node.node_id].wait(timeout=START_TIMEOUT_S)

@@ -130,8 +130,8 @@ def _checked(layout: Layout) -> Layout:
 
 
 def _new_cluster_id() -> str:
-    """22 characters, as Kafka's own cluster ids have."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """22 characters, as Kafka's own cluster ids have; no dash in front, which a command line would take for an option."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
 
 def config_fields(node: LocalNode, nodes: Sequence[LocalNode], layout: Layout) -> dict[str, str | int]:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -121,6 +122,18 @@ def send_signal(pid: int, number: signal.Signals) -> None:
             os.killpg(pid, number)
     except ProcessLookupError:
         return
+
+
+def wait_for_effect(pid: int, number: signal.Signals, timeout_s: float) -> bool:
+    """Wait until KILL and TERM have ended the process, STOP has stopped it. False if that takes longer than `timeout_s`."""
+    if number in (signal.SIGKILL, signal.SIGTERM):
+        return wait_gone(pid, timeout_s)
+    deadline = time.monotonic() + timeout_s
+    while is_paused(pid) != (number == signal.SIGSTOP):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:

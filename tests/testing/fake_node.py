@@ -47,11 +47,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print("fake node fails as told", flush=True)
         return int(config["fake_exit"])
     assert (Path(config["data_dir"]) / "meta.json").exists(), "not formatted"
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if "fake_ignore_term" in config else lambda *_: stopped.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     listeners = [_listen(config["kafka_listen"]), _listen(config["peer_listen"])]
     server = _http_server(config["http_listen"], status=503 if "fake_never_ready" in config else 200)
-    stopped.wait()
+    signal.sigwait({signal.SIGUSR1 if "fake_ignore_term" in config else signal.SIGTERM})
     server.shutdown()
     print("fake node stops cleanly", flush=True)
     return 0 if listeners else 1

@@ -223,10 +223,12 @@ def test_a_process_that_only_mentions_the_config_is_no_node(tmp_path: Path) -> N
     """A pager on the config file, or a stranger that got an old pid, is never signalled."""
     config = tmp_path / "node-1.toml"
     config.touch()
-    with subprocess.Popen(["tail", "-f", str(config)], stdout=subprocess.DEVNULL) as pager:
-        assert find_process(("run", "--config", str(config))) is None
-        assert find_process(("-f", str(config))) == pager.pid
+    config.write_text("node_id = 1\n")
+    with subprocess.Popen(["tail", "-f", str(config)], stdout=subprocess.PIPE) as pager:
+        assert pager.stdout is not None and pager.stdout.readline()  # it is tail by now
+        found = find_process(("run", "--config", str(config))), find_process(("-f", str(config)))
         pager.kill()
+    assert found == (None, pager.pid)
 
 
 def test_identity_in_the_environment_reaches_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
