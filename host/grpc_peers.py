@@ -44,6 +44,8 @@ _COMMON_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.keepalive_time_ms", 1500),
     ("grpc.keepalive_timeout_ms", 1500),
+    # grpcio 1.85 sends the keepalive ping but waits a minute for its answer, whatever keepalive_timeout_ms says.
+    ("grpc.http2.ping_timeout_ms", 1500),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
