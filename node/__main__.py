@@ -16,9 +16,10 @@ from uuid import uuid4
 import click
 from quorumlog.host.clock import SystemClock
 from quorumlog.host.disk import RealDisk
-from quorumlog.host.grpc_peers import GrpcPeers, PeerCredentials
+from quorumlog.host.grpc_peers import GrpcPeers
 from quorumlog.host.loop import run as run_loop
 from quorumlog.host.malloc import tune_malloc
+from quorumlog.host.peer_identity import PeerCredentials, Refused
 from quorumlog.host.ports import StorageError
 from quorumlog.host.store import RocksStore
 from quorumlog.raft.errors import StorageRefused
@@ -125,12 +126,13 @@ async def _run(config: NodeConfig, started: float) -> int:
     """The node's whole life in this process; returns the exit status."""
     disk = _open_disk(config.data_dir)
     store = RocksStore(os.path.join(config.data_dir, STORE_DIRECTORY))
-    peers = GrpcPeers(cluster_id=config.cluster_id, node_id=config.node_id, credentials=_credentials(config))
+    peers: GrpcPeers | None = None
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         _check_identity(store, config)
+        peers = GrpcPeers(cluster_id=config.cluster_id, node_id=config.node_id, credentials=_credentials(config))
         host = Host(SystemClock(), disk, store, peers, random.Random())
         node = Node(config, host, on_fatal=_stop_at_once)
         metrics = Metrics(node.services, node.kafka, lambda: node.controller is not None and node.controller.is_active)
@@ -150,11 +152,12 @@ async def _run(config: NodeConfig, started: float) -> int:
         metrics.close()
         logger.info("stopped")
         return 0
-    except (StorageRefused, ConfigError, OSError) as error:
+    except (StorageRefused, ConfigError, Refused, OSError, ValueError) as error:
         logger.error("%s", error)
         return EXIT_REFUSED
     finally:
-        await peers.stop(grace_s=0.5)
+        if peers is not None:
+            await peers.stop(grace_s=0.5)
         store.close()
         disk.close()
 

@@ -1,7 +1,7 @@
 """Asks the controller for the in-sync sets that this node's leaders want, all in one request at a time.
 
 Looked at on a timer, and at once when a follower has caught up. While a change is in flight its partition counts the larger
-set; an answer that never comes is treated as a refusal, and the next look proposes again.
+set; where no answer comes the partition itself decides when to propose again.
 """
 
 import asyncio
@@ -74,12 +74,8 @@ class IsrUpdates:
         for partition, isr in wanted.values():
             partition.isr_proposed(isr, now)
         request = AlterIsr(self._replicas.node_id, self._session.broker_epoch, proposals)
-        try:
-            reply = await self._controller.request(request, timeout_s=REQUEST_TIMEOUT_S)
-        except ClusterError:
-            for partition, _ in wanted.values():
-                partition.isr_refused()
-            raise
+        # No answer is no refusal: the change may still be committed, so the partition goes on counting the larger set.
+        reply = await self._controller.request(request, timeout_s=REQUEST_TIMEOUT_S)
         assert isinstance(reply, AlterIsrReply)
         for result in reply.partitions:
             self._on_result(wanted[result.topic_id, result.partition][0], result)

@@ -19,7 +19,7 @@ from quorumlog.metadata.controller import ControllerConfig
 from quorumlog.metadata.image import Endpoint, Image
 from quorumlog.metadata.machine import MetadataMachine
 from quorumlog.metadata.records import Record
-from quorumlog.partitions.partition import PartitionSettings, Role
+from quorumlog.partitions.partition import PartitionSettings
 from quorumlog.raft.identity import StorageIdentity, read_identity
 from quorumlog.raft.quorum import Quorum
 from quorumlog.raft.thread import QuorumThread
@@ -226,8 +226,7 @@ class Node:
             return "not registered with a controller yet"
         if self.session.fenced:
             return "fenced: the controller has not let this broker in yet"
-        waiting = [str(p.tp) for p in self.replicas.by_id.values() if p.role is Role.OFFLINE]
-        return f"partitions without a role: {', '.join(waiting[:10])}" if waiting else None
+        return None
 
     async def _care(self) -> None:
         while True:

@@ -29,7 +29,7 @@ class Followers(Protocol):
     """The leader's side of replication: told when there is something to send."""
 
     def on_appended(self, partition: Partition) -> None: ...
-    def on_high_watermark(self, partition: Partition) -> None: ...
+    def on_marks(self, partition: Partition) -> None: ...
     def on_role_changed(self, partition: Partition) -> None: ...
 
 
@@ -92,7 +92,12 @@ class Replicas:
         self.committed.release(partition.tp, partition.high_watermark)
         self.reads.wake(partition.tp)
         if self.followers is not None:
-            self.followers.on_high_watermark(partition)
+            self.followers.on_marks(partition)
+
+    def on_log_start(self, partition: Partition) -> None:
+        """Records were deleted from the beginning."""
+        if self.followers is not None:
+            self.followers.on_marks(partition)
 
     def on_fetched(self, partition: Partition) -> None:
         """A follower took batches from its leader."""
@@ -200,7 +205,7 @@ class Replicas:
     def _on_damaged_state(self, partition: Partition) -> None:
         """A damaged replica that is out of the in-sync set is cut at the damage and fetched again from its leader."""
         if partition.role is Role.FOLLOWER and self.node_id not in partition.isr:
-            partition.repair_damage()
+            partition.repair_damage(self._clock.wall_ms())
             self._damage_told.discard((partition.topic_id, partition.tp.partition))
             logger.warning("%s: cut at the damage, to offset %d; fetching again", partition.tp, partition.log_end_offset)
             if self.leaders is not None:
@@ -278,6 +283,7 @@ class Replicas:
             partition.roll_if_old(wall_ms)
             removed = partition.apply_retention(wall_ms)
             if removed:
+                self.on_log_start(partition)
                 logger.info("%s: %d segments passed retention, log starts at %d", partition.tp, removed, partition.log_start_offset)
 
     async def close(self) -> None:

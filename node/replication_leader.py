@@ -22,7 +22,7 @@ from .replication_messages import encode_leader_message
 logger = logging.getLogger(__name__)
 
 HANDLES_MAX = 100_000
-QUIET_HIGH_WATERMARK_S = 0.005  # a high watermark alone may wait so long for records to travel with
+QUIET_MARKS_S = 0.005  # a high watermark or log start alone may wait so long for records to travel with
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Following:
     partition: Partition
     leader_epoch: int
     next_offset: int
-    high_watermark_sent: int = -1
+    marks_sent: tuple[int, int] = (-1, -1)  # high watermark and log start
 
 
 class LeaderSide:
@@ -67,9 +67,9 @@ class LeaderSide:
         for session in self._sessions.get(partition, ()):
             session.mark_records(partition)
 
-    def on_high_watermark(self, partition: Partition) -> None:
+    def on_marks(self, partition: Partition) -> None:
         for session in self._sessions.get(partition, ()):
-            session.mark_high_watermark(partition)
+            session.mark_marks(partition)
 
     def on_role_changed(self, partition: Partition) -> None:
         """The followings of the old epoch are over; their followers begin again in the new one."""
@@ -92,7 +92,7 @@ class FollowerSession:
         self._by_handle: dict[int, Following] = {}
         self._by_partition: dict[Partition, Following] = {}
         self._with_records: dict[Following, None] = {}
-        self._with_high_watermark: dict[Following, None] = {}
+        self._with_marks: dict[Following, None] = {}
         self._refusals: list[Section] = []
         self._wake = asyncio.Event()
         self._urgent = False
@@ -171,7 +171,7 @@ class FollowerSession:
         self._by_partition[partition] = following
         self._side.attach(partition, self)
         self._with_records[following] = None
-        self._with_high_watermark[following] = None
+        self._with_marks[following] = None
         self._urgent = True
         self._wake.set()
         # The position may have completed the in-sync set's knowledge: a commit can follow from it alone.
@@ -183,7 +183,7 @@ class FollowerSession:
         if following is not None:
             self._by_handle.pop(following.handle, None)
             self._with_records.pop(following, None)
-            self._with_high_watermark.pop(following, None)
+            self._with_marks.pop(following, None)
             self._side.detach(partition, self)
 
     def _refuse(self, section: Section) -> None:
@@ -198,8 +198,8 @@ class FollowerSession:
         self._urgent = True
         self._wake.set()
 
-    def mark_high_watermark(self, partition: Partition) -> None:
-        self._with_high_watermark[self._by_partition[partition]] = None
+    def mark_marks(self, partition: Partition) -> None:
+        self._with_marks[self._by_partition[partition]] = None
         self._wake.set()
 
     # --- sending
@@ -209,10 +209,10 @@ class FollowerSession:
             while True:
                 await self._wake.wait()
                 if not self._urgent:
-                    await asyncio.sleep(QUIET_HIGH_WATERMARK_S)
+                    await asyncio.sleep(QUIET_MARKS_S)
                 self._wake.clear()
                 self._urgent = False
-                while self._refusals or self._with_records or self._with_high_watermark:
+                while self._refusals or self._with_records or self._with_marks:
                     await self._stream.send(self._next_message())
         except PeerGone:
             pass
@@ -222,7 +222,8 @@ class FollowerSession:
             await self._stream.close()  # ends the reader as well
 
     def _next_message(self) -> list[Buffer]:
-        message, records = LeaderMessage(), []
+        message = LeaderMessage()
+        records: list[Buffer] = []
         message.sections.extend(self._refusals)
         self._refusals.clear()
         room = self._message_bytes
@@ -231,10 +232,10 @@ class FollowerSession:
                 break
             room -= self._add_records(message, records, following, room)
         if room > 0:
-            for following in self._with_high_watermark:
-                if following.high_watermark_sent != following.partition.high_watermark:
+            for following in self._with_marks:
+                if following.marks_sent != _marks(following.partition):
                     self._add_section(message, following, 0)
-            self._with_high_watermark.clear()
+            self._with_marks.clear()
         return encode_leader_message(message, records)
 
     def _add_records(self, message: LeaderMessage, records: list[Buffer], following: Following, room: int) -> int:
@@ -266,11 +267,15 @@ class FollowerSession:
 
     def _add_section(self, message: LeaderMessage, following: Following, size: int) -> None:
         partition = following.partition
-        following.high_watermark_sent = partition.high_watermark
+        following.marks_sent = high_watermark, log_start_offset = _marks(partition)
         message.sections.add(
             handle=following.handle,
             leader_epoch=following.leader_epoch,
-            high_watermark=partition.high_watermark,
-            log_start_offset=partition.log_start_offset,
+            high_watermark=high_watermark,
+            log_start_offset=log_start_offset,
             size=size,
         )
+
+
+def _marks(partition: Partition) -> tuple[int, int]:
+    return partition.high_watermark, partition.log_start_offset

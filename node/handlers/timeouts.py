@@ -6,4 +6,5 @@ LEAST_S, MOST_S = 1.0, 60.0
 
 
 def request_timeout_s(call: Call) -> float:
-    return min(MOST_S, max(LEAST_S, call.message.timeout / 1000))
+    timeout_ms: int = call.message.timeout
+    return min(MOST_S, max(LEAST_S, timeout_ms / 1000))
