@@ -91,7 +91,7 @@ class Node:
             controller=self.controller_client,
             session=self.session,
             producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
-            api_versions={key: api.versions for key, api in API_TABLE.items()},
+            api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
         self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE))
 

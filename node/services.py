@@ -22,7 +22,7 @@ class Services:
     controller: ControllerClient
     session: BrokerSession
     producer_ids: ProducerIds
-    api_versions: dict[int, range] = field(default_factory=dict)
+    api_versions: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def image(self) -> Image:
