@@ -1,0 +1,99 @@
+"""Whether a producer's bytes may become a batch of the log. Work per batch: the records inside stay opaque."""
+
+from crc32c import crc32c
+from quorumlog.metadata.topic_config import TopicConfig
+from quorumlog.wire.batches import (
+    CONTROL,
+    HEADER,
+    HEADER_SIZE,
+    LOG_APPEND_TIME,
+    NO_TIMESTAMP,
+    PREFIX,
+    TRANSACTIONAL,
+    BatchError,
+    BatchHeader,
+    Buffer,
+    CorruptBatch,
+    OldFormat,
+    check_crc,
+    read_header,
+)
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import TopicPartition
+
+COMPRESSION_MAX = 4  # zstd
+RECORD_BYTES_MIN = 7  # length, attributes, two deltas, key length, value length, header count: a byte each
+_AFTER_CRC_FIELD = 21
+
+
+def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHeader:
+    """The header of the one sound batch that a producer sent. Raises ClusterError."""
+    if len(records) > config.max_message_bytes:
+        raise ClusterError(
+            ErrorCode.message_too_large, f"{tp}: a batch of {len(records)} bytes, max.message.bytes is {config.max_message_bytes}"
+        )
+    header = _read(tp, records)
+    if header.size != len(records):
+        raise _invalid(tp, f"{len(records)} bytes of records hold a batch of {header.size}; exactly one batch is taken")
+    try:
+        check_crc(records, header)
+    except CorruptBatch as error:
+        raise ClusterError(ErrorCode.corrupt_message, f"{tp}: {error}") from error
+    if header.record_count != header.last_offset_delta + 1 or header.record_count < 1:
+        raise _invalid(tp, f"{header.record_count} records with a last offset delta of {header.last_offset_delta}")
+    _check_attributes(tp, header)
+    _check_timestamps(tp, header)
+    _check_producer(tp, header)
+    return header
+
+
+def append_time_buffers(records: Buffer, header: BatchHeader, wall_ms: int) -> tuple[BatchHeader, list[Buffer]]:
+    """The batch with the time of the append in place of the producer's, and so with another CRC; the records are not copied."""
+    header = header._replace(attributes=header.attributes | LOG_APPEND_TIME, max_timestamp=wall_ms)
+    rest = memoryview(records)[HEADER_SIZE:]
+    head = HEADER.pack(*header)
+    header = header._replace(crc=crc32c(rest, crc32c(head[_AFTER_CRC_FIELD:])))
+    return header, [HEADER.pack(*header), rest]
+
+
+def stored_buffers(records: Buffer, header: BatchHeader) -> list[Buffer]:
+    """The batch with the leader's offset and epoch in place; everything behind them as it came."""
+    return [PREFIX.pack(header.base_offset, header.batch_length, header.leader_epoch), memoryview(records)[PREFIX.size :]]
+
+
+def _read(tp: TopicPartition, records: Buffer) -> BatchHeader:
+    try:
+        return read_header(records)
+    except OldFormat as error:
+        raise ClusterError(ErrorCode.unsupported_for_message_format, f"{tp}: {error}") from error
+    except BatchError as error:
+        raise ClusterError(ErrorCode.corrupt_message, f"{tp}: {error}") from error
+
+
+def _check_attributes(tp: TopicPartition, header: BatchHeader) -> None:
+    if header.attributes & CONTROL:
+        raise _invalid(tp, "a client may not write control batches")
+    if header.attributes & TRANSACTIONAL:
+        raise ClusterError(ErrorCode.invalid_txn_state, f"{tp}: a transactional batch, and no transaction is open")
+    if header.compression > COMPRESSION_MAX:
+        raise _invalid(tp, f"compression type {header.compression}, the greatest is {COMPRESSION_MAX}")
+    if header.compression == 0 and header.record_count * RECORD_BYTES_MIN > header.size - HEADER_SIZE:
+        raise _invalid(tp, f"{header.record_count} records cannot fit into {header.size - HEADER_SIZE} bytes")
+
+
+def _check_timestamps(tp: TopicPartition, header: BatchHeader) -> None:
+    if header.attributes & LOG_APPEND_TIME:
+        raise ClusterError(ErrorCode.invalid_timestamp, f"{tp}: a producer may not set the timestamp type to LogAppendTime")
+    if header.max_timestamp < NO_TIMESTAMP:
+        raise ClusterError(ErrorCode.invalid_timestamp, f"{tp}: max timestamp {header.max_timestamp} is negative")
+
+
+def _check_producer(tp: TopicPartition, header: BatchHeader) -> None:
+    if header.producer_id >= 0 and (header.producer_epoch < 0 or header.base_sequence < 0):
+        raise _invalid(
+            tp, f"producer {header.producer_id} with epoch {header.producer_epoch} and sequence {header.base_sequence}"
+        )
+
+
+def _invalid(tp: TopicPartition, reason: str) -> ClusterError:
+    return ClusterError(ErrorCode.invalid_record, f"{tp}: {reason}")

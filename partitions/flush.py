@@ -1,0 +1,35 @@
+"""One partition's part of a flush round: what to sync, and what may be said afterwards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quorumlog.host.ports import Disk, DiskFile, WriteBatch
+
+from .keys import Checkpoint, Keys, put_checkpoint
+
+
+@dataclass(slots=True, eq=False)
+class Flush:
+    """Made by `Partition.begin_flush` on the loop, given back to `end_flush` there. Between the two, in another thread, first
+    `sync`, then `checkpoint`: a checkpoint must never be written before the data it speaks of is durable.
+    """
+
+    disk: Disk
+    files: list[DiskFile]
+    directory: str | None  # where segments were created or removed
+    keys: Keys
+    end_offset: int  # of the log when the flush began: all below is durable after `sync`
+    truncations: int  # the store believes no checkpoint that is older than a truncation beyond it
+    high_watermark: Callable[[], int]
+
+    def sync(self) -> None:
+        """Blocking. Raises StorageError."""
+        for file in self.files:
+            file.sync()
+        if self.directory is not None:
+            self.disk.sync_directory(self.directory)
+
+    def checkpoint(self, batch: WriteBatch) -> None:
+        """Add what the next start may rely on."""
+        high_watermark = min(self.high_watermark(), self.end_offset)
+        put_checkpoint(batch, self.keys, Checkpoint(self.end_offset, high_watermark, self.truncations))

@@ -1,0 +1,674 @@
+"""One partition on one node: its log, its role, its place among its replicas.
+
+Plain functions on the node's loop; only `Flush.sync` and `Flush.checkpoint` run elsewhere. Whoever changes something here passes
+the consequences on: after an append or a fetch the flusher is told, after a high watermark moved the waiting are released.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from uuid import UUID
+
+from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
+from quorumlog.metadata.image import NO_LEADER, PartitionState
+from quorumlog.metadata.topic_config import TopicConfig
+from quorumlog.wire.batches import BatchError, BatchHeader, check_crc, iterate_headers
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import TopicPartition
+
+from .admission import admit, append_time_buffers, stored_buffers
+from .flush import Flush
+from .keys import Checkpoint, Keys, put_checkpoint
+from .log import Log, directory_name
+from .producers import ProducerStates
+from .recovery import Damage, RecoveryReport, recover
+from .replica import ReplicaCore
+from .results import Appended, Diverging, OutOfRange, Position, ReadResult
+from .scan import DamagedBatch, Found
+from .timestamps import greatest_timestamp, offset_of_timestamp
+
+__all__ = [
+    "Appended",
+    "Damage",
+    "Diverging",
+    "Flush",
+    "OutOfRange",
+    "Partition",
+    "PartitionSettings",
+    "Position",
+    "ReadResult",
+    "RecoveryReport",
+    "Role",
+]
+
+LOG_APPEND_TIME_TYPE = "LogAppendTime"
+HIGH_WATERMARK = -1  # as an offset in DeleteRecords
+
+
+class Role(Enum):
+    OFFLINE = "offline"  # not told yet, without a leader, or closed
+    LEADER = "leader"
+    FOLLOWER = "follower"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSettings:
+    """What is the same for every partition of a node."""
+
+    replica_lag_time_max_s: float = 10.0
+    isr_proposal_timeout_s: float = 5.0  # without an answer, another in-sync set may be proposed
+    checkpoint_interval_bytes: int = 16 << 20
+    producer_id_expiration_s: float = 86_400.0
+    producers_max: int = 10_000  # known at once; the least recently heard goes first
+    fsync: bool = True  # False: acknowledge what the operating system has, as Kafka does by default
+    decompressed_bytes_max: int = 64 << 20  # of one batch that is searched for a timestamp
+
+
+class Partition:
+    """Opened and closed by the node. Not safe from several threads."""
+
+    def __init__(
+        self,
+        tp: TopicPartition,
+        topic_id: UUID,
+        *,
+        node_id: int,
+        log: Log,
+        config: TopicConfig,
+        settings: PartitionSettings,
+        recovery: RecoveryReport,
+        damage: Damage | None,
+        wall_ms: int,
+    ) -> None:
+        self.tp = tp
+        self.topic_id = topic_id
+        self.node_id = node_id
+        self.role = Role.OFFLINE
+        self.leader_id = NO_LEADER
+        self.partition_epoch = -1
+        self.recovery = recovery
+        self.damage = damage
+        self._log = log
+        self._config = config
+        self._settings = settings
+        self._synced_offset = recovery.log_end_offset
+        self._flush: Flush | None = None
+        self._flush_limit = 0  # how far the running flush may raise the flushed offset, after truncations
+        self._wall_ms = wall_ms  # the last that was heard
+        self._is_closed = False
+        self._has_fetched = False  # something was appended in this epoch as a follower
+        self._replica = ReplicaCore(
+            node_id,
+            lag_time_max_s=settings.replica_lag_time_max_s,
+            proposal_timeout_s=settings.isr_proposal_timeout_s,
+            min_insync_replicas=config.min_insync_replicas,
+            log_end_offset=recovery.log_end_offset,
+            flushed_offset=recovery.log_end_offset,
+            high_watermark=recovery.high_watermark,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        tp: TopicPartition,
+        topic_id: UUID,
+        *,
+        node_id: int,
+        disk: Disk,
+        store: KVStore,
+        config: TopicConfig,
+        settings: PartitionSettings,
+        now: float,
+        wall_ms: int,
+    ) -> "Partition":
+        """Open what is on the disk, or begin a new log. Recovery is part of it; `recovery` and `damage` say what it found."""
+        producers = ProducerStates(
+            expiration_ms=int(settings.producer_id_expiration_s * 1000), producers_max=settings.producers_max
+        )
+        log = Log(
+            disk,
+            store,
+            directory_name(tp, topic_id),
+            Keys(topic_id, tp.partition),
+            producers,
+            segment_bytes=config.segment_bytes,
+            index_interval_bytes=config.index_interval_bytes,
+            checkpoint_interval_bytes=settings.checkpoint_interval_bytes,
+        )
+        found = recover(log, wall_ms)
+        return cls(
+            tp,
+            topic_id,
+            node_id=node_id,
+            log=log,
+            config=config,
+            settings=settings,
+            recovery=found.report,
+            damage=found.damage,
+            wall_ms=wall_ms,
+        )
+
+    # --- what it is
+
+    @property
+    def leader_epoch(self) -> int:
+        return self._replica.leader_epoch
+
+    @property
+    def replicas(self) -> tuple[int, ...]:
+        return self._replica.replicas
+
+    @property
+    def isr(self) -> tuple[int, ...]:
+        return self._replica.isr
+
+    @property
+    def min_insync_replicas(self) -> int:
+        """As configured, but no more than there are replicas."""
+        return self._replica.min_insync_replicas
+
+    @property
+    def high_watermark(self) -> int:
+        """Every record below is on the disks of the whole in-sync set, and stays."""
+        return self._replica.high_watermark
+
+    @property
+    def last_stable_offset(self) -> int:
+        """Below this no transaction is open."""
+        return self._replica.high_watermark
+
+    @property
+    def flushed_offset(self) -> int:
+        """What this replica vouches for: synced, or merely written where `fsync` is off."""
+        return self._replica.flushed_offset
+
+    @property
+    def log_end_offset(self) -> int:
+        return self._log.end_offset
+
+    @property
+    def log_start_offset(self) -> int:
+        return self._log.start_offset
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return self._log.size
+
+    @property
+    def segment_count(self) -> int:
+        return len(self._log.segments)
+
+    @property
+    def producer_count(self) -> int:
+        return len(self._log.producers)
+
+    # --- what the cluster says
+
+    def apply_state(self, state: PartitionState, now: float) -> bool:
+        """Take over newer metadata; True if the role or the leader epoch changed. The high watermark may move."""
+        assert state.topic_id == self.topic_id, (state.topic_id, self.topic_id)
+        if state.partition_epoch <= self.partition_epoch or self._is_closed:
+            return False
+        self.partition_epoch = state.partition_epoch
+        role = self._role_in(state)
+        if role is self.role and state.leader_epoch == self._replica.leader_epoch:
+            self._replica.set_isr(replicas=state.replicas, isr=state.isr, now=now)
+            return False
+        self.role = role
+        self.leader_id = state.leader
+        self._has_fetched = False
+        if role is Role.LEADER:
+            self._replica.lead(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr, now=now)
+        else:
+            self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)
+        return True
+
+    def apply_config(self, config: TopicConfig) -> None:
+        """New settings hold from here on; the high watermark may move."""
+        self._config = config
+        self._log.segment_bytes = config.segment_bytes
+        self._log.index_interval_bytes = config.index_interval_bytes
+        self._replica.set_min_insync_replicas(config.min_insync_replicas)
+
+    # --- leader
+
+    def append(self, records: Buffer, *, acks: int, now: float, wall_ms: int, leader_epoch: int = -1) -> Appended:
+        """Append a producer's batch, or find that it was appended before. Raises ClusterError."""
+        self._check_leads(leader_epoch)
+        self._check_sound()
+        if acks == -1 and len(self._replica.isr) < self._replica.min_insync_replicas:
+            raise ClusterError(
+                ErrorCode.not_enough_replicas,
+                f"{self.tp}: {len(self._replica.isr)} replicas in sync, {self._replica.min_insync_replicas} needed",
+            )
+        log = self._log
+        header = admit(self.tp, records, self._config)
+        if header.producer_id >= 0 and (known := log.producers.check(header, wall_ms)) is not None:
+            return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, duplicate=True)
+        base_offset = log.end_offset
+        header = header._replace(base_offset=base_offset, leader_epoch=self._replica.leader_epoch)
+        append_time_ms = -1
+        if self._config.message_timestamp_type == LOG_APPEND_TIME_TYPE:
+            append_time_ms = wall_ms
+            header, buffers = append_time_buffers(records, header, wall_ms)
+        else:
+            buffers = stored_buffers(records, header)
+        self._roll_if_due(wall_ms)
+        log.append(buffers, header, wall_ms)
+        self._after_append(now)
+        return Appended(base_offset, header.last_offset, append_time_ms, log.start_offset, duplicate=False)
+
+    def read(
+        self,
+        offset: int,
+        *,
+        max_bytes: int,
+        isolation_committed: bool = False,
+        current_leader_epoch: int = -1,
+        last_fetched_epoch: int = -1,
+        up_to_end: bool = False,
+    ) -> ReadResult:
+        """Batches from the one that holds `offset`: for consumers below the high watermark, for followers all (`up_to_end`).
+
+        With `last_fetched_epoch`, a reader whose log parted from ours learns where (KIP-595). Raises ClusterError.
+        """
+        self._check_leads(current_leader_epoch)
+        log, replica = self._log, self._replica
+        if last_fetched_epoch >= 0 and (diverging := self._divergence(last_fetched_epoch, offset)) is not None:
+            return self._result([], 0, offset, diverging)
+        if not log.start_offset <= offset <= log.end_offset:
+            raise ClusterError(
+                ErrorCode.offset_out_of_range, f"{self.tp}: offset {offset}, the log has {log.start_offset} to {log.end_offset}"
+            )
+        limit = log.end_offset if up_to_end else (self.last_stable_offset if isolation_committed else replica.high_watermark)
+        if max_bytes <= 0 or offset >= limit:
+            if up_to_end and offset >= limit:
+                self._check_sound()
+            return self._result([], 0, offset, None)
+        try:
+            return self._result(*log.read(offset, limit=limit, max_bytes=max_bytes), None)
+        except DamagedBatch as bad:
+            raise self._damaged(bad) from bad
+
+    def offset_for_leader_epoch(self, epoch: int, current_leader_epoch: int = -1) -> tuple[int, int]:
+        """(the greatest epoch held that is not above `epoch`, the end of its records); (-1, -1) for one not begun."""
+        self._check_leads(current_leader_epoch)
+        self._check_sound()
+        if epoch > self._replica.leader_epoch or epoch < 0:
+            return -1, -1
+        if epoch == self._replica.leader_epoch:
+            return epoch, self._log.end_offset
+        return self._log.epochs.end_of(epoch, self._log.end_offset)
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
+        """(offset, timestamp, leader epoch) of the first committed record that is not older; None if there is none."""
+        self._check_leads(-1)
+        try:
+            found = offset_of_timestamp(
+                self._log,
+                timestamp_ms,
+                limit=self.last_stable_offset,
+                decompressed_bytes_max=self._settings.decompressed_bytes_max,
+            )
+        except DamagedBatch as bad:
+            raise self._damaged(bad) from bad
+        return None if found is None else (*found, self._log.epochs.epoch_at(found[0]))
+
+    def max_timestamp(self) -> tuple[int, int]:
+        """(timestamp, offset) of the committed record with the greatest timestamp; (-1, -1) if there is none."""
+        self._check_leads(-1)
+        try:
+            return greatest_timestamp(
+                self._log, limit=self.last_stable_offset, decompressed_bytes_max=self._settings.decompressed_bytes_max
+            )
+        except DamagedBatch as bad:
+            raise self._damaged(bad) from bad
+
+    def delete_records(self, before_offset: int) -> int:
+        """Make `before_offset` (-1: the high watermark) the first record. The new log start. Raises OFFSET_OUT_OF_RANGE."""
+        self._check_leads(-1)
+        self._check_sound()
+        high_watermark = self._replica.high_watermark
+        offset = high_watermark if before_offset == HIGH_WATERMARK else before_offset
+        if offset < 0 or offset > high_watermark:
+            raise ClusterError(
+                ErrorCode.offset_out_of_range, f"{self.tp}: records before {offset}, the high watermark is {high_watermark}"
+            )
+        self._raise_start(offset)
+        return self._log.start_offset
+
+    # --- leader and its followers
+
+    def on_follower_position(self, follower: int, position: Position, now: float) -> Diverging | OutOfRange | None:
+        """A follower wants to fetch from here. None if its log is a beginning of ours. The high watermark may move.
+
+        Raises ClusterError if it speaks of another epoch, or is no replica.
+        """
+        self._check_leads(-1)
+        self._check_epoch(position.leader_epoch)
+        self._check_sound()
+        if follower not in self._replica.replicas or follower == self.node_id:
+            raise ClusterError(ErrorCode.replica_not_available, f"{self.tp}: node {follower} is no replica of it")
+        if not 0 <= position.flushed_offset <= position.fetch_offset:
+            raise ClusterError(
+                ErrorCode.invalid_request, f"{self.tp}: flushed to {position.flushed_offset} of {position.fetch_offset}"
+            )
+        log = self._log
+        if position.fetch_offset < log.start_offset:
+            return OutOfRange(log.start_offset)
+        diverging = self._divergence(position.last_epoch, position.fetch_offset)  # rule 1
+        if diverging is not None:
+            return diverging
+        if position.fetch_offset > log.end_offset:
+            return OutOfRange(log.start_offset)
+        self._replica.on_position(follower, position.flushed_offset, now)
+        return None
+
+    def on_follower_ack(self, follower: int, leader_epoch: int, flushed_offset: int, now: float) -> bool:
+        """A follower synced up to an offset. True if the high watermark moved."""
+        return self.damage is None and self._replica.on_acknowledged(follower, leader_epoch, flushed_offset, now)
+
+    def isr_wanted(self, now: float) -> tuple[int, ...] | None:
+        """The in-sync set to ask the controller for; None if the present one is right, or it is being asked."""
+        return self._replica.isr_wanted(now) if self.damage is None else None
+
+    def isr_proposed(self, isr: tuple[int, ...], now: float) -> None:
+        """The controller is being asked for this set, with the present partition epoch."""
+        self._replica.isr_proposed(isr, now)
+
+    def isr_refused(self) -> None:
+        """The controller refused the last proposal for good. A lost answer is no refusal: then say nothing, and propose again."""
+        self._replica.isr_refused()
+
+    # --- follower
+
+    def position(self) -> Position:
+        """Where this replica stands, to tell its leader."""
+        replica, epochs = self._replica, self._log.epochs
+        return Position(replica.leader_epoch, self._log.end_offset, replica.flushed_offset, epochs.latest)
+
+    def apply_fetched(self, leader_epoch: int, data: Buffer, *, high_watermark: int, log_start_offset: int, wall_ms: int) -> None:
+        """Append what the leader sent: whole batches, from the end of this log on; all of them, or none and ClusterError."""
+        self._check_follows(leader_epoch)
+        self._check_sound()
+        view = memoryview(data)
+        if view.nbytes:
+            found = self._checked(view)
+            self._roll_if_due(wall_ms)
+            self._log.append_run(view, found, wall_ms)
+            self._has_fetched = True
+            self._after_append(0.0)
+        self._replica.on_leader_high_watermark(high_watermark)
+        new_start = min(log_start_offset, self._replica.high_watermark)
+        if new_start > self._log.start_offset:
+            self._raise_start(new_start)
+
+    def on_diverging(self, leader_epoch: int, diverging: Diverging) -> None:
+        """Cut the log where it parts from the leader's, or go a step towards that; then tell the leader the new position.
+
+        Once something was fetched in this epoch the logs are the same, so a late answer to an older position changes nothing.
+        """
+        self._check_follows(leader_epoch)  # rule 2
+        self._check_sound()
+        if self._has_fetched:
+            return
+        log = self._log
+        own_epoch, own_end = log.epochs.end_of(diverging.epoch, log.end_offset)
+        offset = own_end if own_epoch != diverging.epoch else min(own_end, diverging.end_offset)
+        if offset < self._replica.high_watermark and not self._config.unclean_leader_election_enable:
+            reason = (
+                f"the leader of epoch {leader_epoch} ends epoch {diverging.epoch} at offset {diverging.end_offset}, "
+                f"below the high watermark {self._replica.high_watermark}"
+            )
+            self.damage = Damage(offset, reason)
+            raise ClusterError(ErrorCode.kafka_storage_error, f"{self.tp}: {reason}")
+        self._truncate(max(offset, log.start_offset))
+
+    def reset_to(self, leader_epoch: int, offset: int) -> None:
+        """The leader's log begins beyond the end of ours: drop everything and begin there. Raises ClusterError."""
+        self._check_follows(leader_epoch)
+        self._check_sound()
+        self._flush_limit = 0
+        self._log.reset(offset, self._wall_ms)
+        self._synced_offset = offset
+        self._replica.on_reset(offset)
+
+    # --- flushing
+
+    @property
+    def dirty(self) -> bool:
+        """True if a flush has something to do."""
+        if self._is_closed or self.damage is not None:
+            return False
+        unsynced = self._log.end_offset > self._synced_offset
+        if not self._settings.fsync:
+            return self._log.directory_is_dirty or (unsynced and self._log.is_checkpoint_due)
+        return unsynced or self._log.directory_is_dirty
+
+    def begin_flush(self) -> Flush | None:
+        """What has to be synced now; None if nothing has, or a flush is running."""
+        if self._flush is not None or not self.dirty:
+            return None
+        log = self._log
+        directory = log.directory if log.directory_is_dirty else None
+        log.directory_is_dirty = False
+        log.flush_is_running = True
+        self._flush_limit = log.end_offset
+        self._flush = Flush(
+            log.disk,
+            log.take_unsynced(),
+            directory,
+            log.keys,
+            log.end_offset,
+            log.truncations,
+            lambda: self._replica.high_watermark,
+        )
+        return self._flush
+
+    def end_flush(self, flush: Flush) -> bool:
+        """What `flush` covered is durable, and in the store; True if the high watermark moved."""
+        assert flush is self._flush, "another flush is running"
+        self._flush = None
+        self._log.flush_is_running = False
+        # What was cut meanwhile was not synced in its new form.
+        synced = min(flush.end_offset, self._flush_limit)
+        self._synced_offset = max(self._synced_offset, synced)
+        self._log.after_flush(self._synced_offset)
+        if self._is_closed:
+            return False
+        return self._replica.on_flushed(self._synced_offset)
+
+    # --- care
+
+    def apply_retention(self, wall_ms: int) -> int:
+        """Delete segments that are too old or too many, below the high watermark only. How many."""
+        if self._is_closed or self.damage is not None:
+            return 0
+        self._log.producers.expire(wall_ms)
+        if "delete" not in self._config.cleanup_policy:
+            return 0
+        self._roll_if_expired(wall_ms)
+        offset = max(self._log.start_offset, self._retained_from(wall_ms))
+        return self._raise_start(offset)
+
+    def roll_if_old(self, wall_ms: int) -> None:
+        """Begin a new segment if the active one is older than `segment.ms`, so that retention can reach it."""
+        if not self._is_closed and self.damage is None:
+            self._roll_if_due(wall_ms)
+
+    def repair_damage(self) -> None:
+        """Cut the log at the damage, to be fetched again. Only for a follower that is out of the in-sync set."""
+        if self.damage is None:
+            return
+        assert self.role is not Role.LEADER, self.role
+        assert self.node_id not in self._replica.isr, self._replica.isr
+        offset, self.damage = self.damage.offset, None
+        self._truncate(offset)
+
+    def retire(self) -> None:
+        """The node is about to delete or close this partition: refuse everything from here on."""
+        self.role = Role.OFFLINE
+        self.leader_id = NO_LEADER
+
+    def close(self) -> None:
+        """Sync and checkpoint everything, so that the next open reads nothing. No flush may be running."""
+        if self._is_closed:
+            return
+        self.retire()
+        self._is_closed = True
+        assert self._flush is None, "a flush is running"
+        if self.damage is None:
+            self._save_all()
+        self._log.close()
+
+    def delete(self) -> None:
+        """Remove all files and keys. No flush may be running."""
+        assert self._flush is None, "a flush is running"
+        self.retire()
+        if not self._is_closed:
+            self._is_closed = True
+            self._log.close()
+        batch = WriteBatch()
+        batch.delete_range(*self._log.keys.everything())
+        self._log.store.write(batch)
+        # The store first: files without keys are a log to be read again, keys without files would be damage.
+        self._log.store.sync()
+        self._log.disk.delete(self._log.directory)
+
+    # --- inside
+
+    def _role_in(self, state: PartitionState) -> Role:
+        if state.leader == self.node_id:
+            return Role.LEADER
+        if state.leader == NO_LEADER or self.node_id not in state.replicas:
+            return Role.OFFLINE
+        return Role.FOLLOWER
+
+    def _check_leads(self, leader_epoch: int) -> None:
+        if self.role is not Role.LEADER:
+            raise ClusterError(
+                ErrorCode.not_leader_or_follower, f"{self.tp}: node {self.node_id} does not lead it, node {self.leader_id} does"
+            )
+        if leader_epoch >= 0:
+            self._check_epoch(leader_epoch)
+
+    def _check_follows(self, leader_epoch: int) -> None:
+        if self.role is not Role.FOLLOWER:
+            raise ClusterError(ErrorCode.not_leader_or_follower, f"{self.tp}: node {self.node_id} is {self.role.value}")
+        self._check_epoch(leader_epoch)
+
+    def _check_epoch(self, leader_epoch: int) -> None:
+        held = self._replica.leader_epoch
+        if leader_epoch != held:
+            code = ErrorCode.fenced_leader_epoch if leader_epoch < held else ErrorCode.unknown_leader_epoch
+            raise ClusterError(code, f"{self.tp}: leader epoch {leader_epoch}, it is {held} here")
+
+    def _check_sound(self) -> None:
+        if self.damage is not None:
+            raise ClusterError(
+                ErrorCode.kafka_storage_error, f"{self.tp}: damaged at offset {self.damage.offset}: {self.damage.reason}"
+            )
+
+    def _divergence(self, last_epoch: int, end_offset: int) -> Diverging | None:
+        """Where a log that ends at `end_offset` with a record of `last_epoch` parts from this one."""
+        if last_epoch < 0:
+            return None
+        self._check_sound()
+        epoch, own_end = self._log.epochs.end_of(last_epoch, self._log.end_offset)
+        return Diverging(epoch, own_end) if epoch < last_epoch or own_end < end_offset else None
+
+    def _checked(self, view: memoryview) -> list[Found]:
+        """The batches in `view`, if each is sound and they go on where this log ends."""
+        expected, epoch = self._log.end_offset, self._log.epochs.latest
+        found: list[Found] = []
+        try:
+            for position, header in iterate_headers(view):
+                check_crc(view[position : position + header.size], header)
+                self._check_follows_on(header, expected, epoch)
+                found.append(Found(position, header))
+                expected, epoch = header.next_offset, header.leader_epoch
+        except BatchError as error:
+            raise ClusterError(ErrorCode.corrupt_message, f"{self.tp}: fetched from node {self.leader_id}: {error}") from error
+        return found
+
+    def _check_follows_on(self, header: BatchHeader, expected: int, epoch: int) -> None:
+        if header.base_offset != expected or not epoch <= header.leader_epoch <= self._replica.leader_epoch:
+            raise ClusterError(
+                ErrorCode.corrupt_message,
+                f"{self.tp}: node {self.leader_id} sent a batch at offset {header.base_offset} of epoch {header.leader_epoch}; "
+                f"expected offset {expected}, epoch {epoch} to {self._replica.leader_epoch}",
+            )
+
+    def _after_append(self, now: float) -> None:
+        self._replica.on_appended(self._log.end_offset, now)
+        if not self._settings.fsync:
+            self._replica.on_flushed(self._log.end_offset)
+
+    def _result(self, buffers: list[Buffer], size: int, next_offset: int, diverging: Diverging | None) -> ReadResult:
+        return ReadResult(
+            buffers,
+            size,
+            next_offset,
+            self._replica.high_watermark,
+            self.last_stable_offset,
+            self._log.start_offset,
+            diverging,
+        )
+
+    def _damaged(self, bad: DamagedBatch) -> ClusterError:
+        if self.damage is None or bad.offset < self.damage.offset:
+            self.damage = Damage(bad.offset, bad.reason)
+        return ClusterError(ErrorCode.kafka_storage_error, f"{self.tp}: {bad.reason}")
+
+    def _truncate(self, offset: int) -> None:
+        self._log.truncate(offset, self._wall_ms)
+        end = self._log.end_offset
+        self._flush_limit = min(self._flush_limit, end)
+        self._synced_offset = min(self._synced_offset, end)
+        self._replica.on_truncated(end)
+
+    def _raise_start(self, offset: int) -> int:
+        return self._log.raise_start(offset) if offset > self._log.start_offset else 0
+
+    def _roll_if_due(self, wall_ms: int) -> None:
+        self._wall_ms = wall_ms
+        active = self._log.active
+        if active.size > 0 and wall_ms - active.created_ms >= self._config.segment_ms:
+            self._log.roll(wall_ms)
+
+    def _roll_if_expired(self, wall_ms: int) -> None:
+        """Let time retention reach the active segment too, once all of it is committed."""
+        active = self._log.active
+        is_committed = active.next_offset <= self._replica.high_watermark
+        if active.size > 0 and is_committed and self._is_expired(active.max_timestamp, active.created_ms, wall_ms):
+            self._log.roll(wall_ms)
+
+    def _is_expired(self, max_timestamp: int, created_ms: int, wall_ms: int) -> bool:
+        newest = max_timestamp if max_timestamp >= 0 else created_ms
+        return self._config.retention_ms >= 0 and wall_ms - newest > self._config.retention_ms
+
+    def _retained_from(self, wall_ms: int) -> int:
+        """The offset at which the segments that stay begin."""
+        segments = self._log.segments
+        excess = self._log.size - self._config.retention_bytes if self._config.retention_bytes >= 0 else 0
+        offset = segments[0].base_offset
+        for segment in segments[:-1]:
+            is_too_old = self._is_expired(segment.max_timestamp, segment.created_ms, wall_ms)
+            is_too_many = excess >= segment.size > 0
+            if segment.next_offset > self._replica.high_watermark or not (is_too_old or is_too_many):
+                break
+            excess -= segment.size
+            offset = segment.next_offset
+        return offset
+
+    def _save_all(self) -> None:
+        log = self._log
+        for file in log.take_unsynced():
+            file.sync()
+        log.disk.sync_directory(log.directory)
+        self._synced_offset = log.end_offset
+        self._replica.on_flushed(log.end_offset)
+        batch = WriteBatch()
+        log.put_final(batch)
+        put_checkpoint(batch, log.keys, Checkpoint(log.end_offset, self._replica.high_watermark, log.truncations))
+        log.store.write(batch)

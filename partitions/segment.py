@@ -1,0 +1,68 @@
+"""One file of the log: `<base offset, 20 digits>.log`, byte for byte a Kafka v2 log segment.
+
+The file holds record batches one after the other and nothing else. What is known about it (size, timestamps) is kept in the
+catalogue (`keys.py`) and can be read again from the file.
+"""
+
+from collections.abc import Sequence
+
+from quorumlog.host.ports import Buffer, Disk, DiskFile
+from quorumlog.wire.batches import NO_TIMESTAMP
+
+SUFFIX = ".log"
+_DIGITS = 20
+
+
+def file_name(base_offset: int) -> str:
+    return f"{base_offset:0{_DIGITS}d}{SUFFIX}"
+
+
+def base_offset_of(name: str) -> int | None:
+    """The base offset in a segment's file name; None if it is the name of something else."""
+    digits = name.removesuffix(SUFFIX)
+    if digits == name or len(digits) != _DIGITS or not digits.isdecimal():
+        return None
+    return int(digits)
+
+
+class Segment:
+    """Owned by its log, which opens, fills and closes it. The file is opened when it is first used."""
+
+    __slots__ = ("_disk", "_file", "base_offset", "created_ms", "max_timestamp", "next_offset", "path", "size")
+
+    def __init__(self, disk: Disk, directory: str, base_offset: int, *, created_ms: int) -> None:
+        self._disk = disk
+        self._file: DiskFile | None = None
+        self.path = f"{directory}/{file_name(base_offset)}"
+        self.base_offset = base_offset
+        self.next_offset = base_offset
+        self.size = 0  # bytes of sound batches; a damaged file may be longer
+        self.max_timestamp = NO_TIMESTAMP  # ms, the greatest of any batch
+        self.created_ms = created_ms
+
+    @property
+    def file(self) -> DiskFile:
+        if self._file is None:
+            self._file = self._disk.open(self.path)
+        return self._file
+
+    @property
+    def is_open(self) -> bool:
+        return self._file is not None
+
+    def append(self, buffers: Sequence[Buffer], *, size: int, next_offset: int, max_timestamp: int) -> None:
+        """Add batches of `size` bytes in all."""
+        self.file.append(buffers)
+        self.size += size
+        self.next_offset = next_offset
+        if max_timestamp > self.max_timestamp:
+            self.max_timestamp = max_timestamp
+
+    def read(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes of sound batches."""
+        return self.file.read(position, max(0, min(size, self.size - position)))
+
+    def release(self) -> DiskFile | None:
+        """The open file, if any, to be closed by the caller; the next use opens it again."""
+        file, self._file = self._file, None
+        return file
