@@ -75,7 +75,11 @@ class Cursor:
 
     def signed_varlong(self, name: str) -> int:
         """Zigzag, at most 64 bits."""
-        value = self._long_varint(name, bytes_max=VARLONG_BYTES_MAX)
+        position = self.position
+        if position < self.end and (value := self.frame[position]) < 0x80:
+            self.position = position + 1
+        else:
+            value = self._long_varint(name, bytes_max=VARLONG_BYTES_MAX)
         return (value >> 1) ^ -(value & 1)
 
     def _long_varint(self, name: str, *, bytes_max: int) -> int:
