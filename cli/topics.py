@@ -1,0 +1,153 @@
+"""`quorumlog topics`: create, list, describe and delete topics."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented there, but not exported as mypy wants it
+    AdminClient,
+    ConfigResource,
+    ConfigSource,
+    NewTopic,
+    ResourceType,
+)
+from quorumlog.cli.kafka import (
+    REQUEST_TIMEOUT_S,
+    admin_client,
+    errors_in_one_line,
+    metadata,
+    patiently,
+    topic_metadata,
+    wait_for_leaders,
+)
+from quorumlog.cli.options import assignment, bootstrap_option
+from quorumlog.cli.output import output_option, print_json, print_rows
+
+BROKER_DEFAULT = -1
+
+
+@click.group()
+def topics() -> None:
+    """Create, list, describe and delete topics."""
+
+
+@topics.command()
+@click.argument("name")
+@click.option("--partitions", default=BROKER_DEFAULT, type=click.IntRange(min=1), help="[default: the cluster's]")
+@click.option("--replication-factor", default=BROKER_DEFAULT, type=click.IntRange(min=1), help="[default: the cluster's]")
+@click.option(
+    "--config", "settings", multiple=True, type=assignment, metavar="KEY=VALUE", help="A topic setting; may be given again."
+)
+@bootstrap_option
+@output_option
+def create(
+    name: str,
+    partitions: int,
+    replication_factor: int,
+    settings: tuple[tuple[str, str], ...],
+    bootstrap_servers: str,
+    output: str,
+) -> None:
+    """Create topic NAME and wait until every partition has a leader."""
+    with errors_in_one_line(bootstrap_servers):
+        client = admin_client(bootstrap_servers)
+        create_topic(client, NewTopic(name, partitions, replication_factor, config=dict(settings)))
+        created = wait_for_leaders(client, name)
+    if output == "json":
+        print_json(_describe(name, created, {}))
+    else:
+        click.echo(f"created {name}: {len(created.partitions)} partitions")
+
+
+def create_topic(client: AdminClient, topic: NewTopic) -> None:
+    """Create a topic, patiently. An attempt whose answer was lost may have made it: then it is ours. Raises KafkaException."""
+    attempts = 0
+
+    def attempt() -> None:
+        nonlocal attempts
+        attempts += 1
+        try:
+            client.create_topics([topic], request_timeout=REQUEST_TIMEOUT_S)[topic.topic].result(timeout=2 * REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            if attempts == 1 or error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+    patiently(attempt)
+
+
+@topics.command("list")
+@bootstrap_option
+@output_option
+def list_topics(bootstrap_servers: str, output: str) -> None:
+    """List the topics of the cluster."""
+    with errors_in_one_line(bootstrap_servers):
+        found = metadata(admin_client(bootstrap_servers)).topics
+    rows = [_summary(name, found[name]) for name in sorted(found)]
+    print_rows(rows, output, columns=("name", "partitions", "replication_factor", "under_replicated", "leaderless"))
+
+
+def _summary(name: str, topic: Any) -> dict[str, Any]:
+    partitions = topic.partitions.values()
+    return {
+        "name": name,
+        "partitions": len(partitions),
+        "replication_factor": max((len(partition.replicas) for partition in partitions), default=0),
+        "under_replicated": sum(len(partition.isrs) < len(partition.replicas) for partition in partitions),
+        "leaderless": sum(partition.leader < 0 for partition in partitions),
+    }
+
+
+@topics.command()
+@click.argument("name")
+@bootstrap_option
+@output_option
+def describe(name: str, bootstrap_servers: str, output: str) -> None:
+    """Show the partitions of topic NAME, and the settings that were made for it."""
+    with errors_in_one_line(bootstrap_servers):
+        client = admin_client(bootstrap_servers)
+        description = _describe(name, topic_metadata(client, name), _own_settings(client, name))
+    if output == "json":
+        print_json(description)
+        return
+    settings = " ".join(f"{key}={value}" for key, value in description["config"].items())
+    click.echo(f"{name}: {len(description['partitions'])} partitions{', ' * bool(settings)}{settings}")
+    print_rows(description["partitions"], output, columns=("partition", "leader", "replicas", "in_sync"))
+
+
+def _describe(name: str, topic: Any, settings: dict[str, str]) -> dict[str, Any]:
+    return {"name": name, "config": settings, "partitions": partition_rows(topic)}
+
+
+def partition_rows(topic: Any) -> list[dict[str, Any]]:
+    """Leader (None if there is none), replicas and in-sync set of each partition."""
+    partitions: Sequence[Any] = [topic.partitions[number] for number in sorted(topic.partitions)]
+    return [
+        {
+            "partition": partition.id,
+            "leader": partition.leader if partition.leader >= 0 else None,
+            "replicas": list(partition.replicas),
+            "in_sync": sorted(partition.isrs),
+        }
+        for partition in partitions
+    ]
+
+
+def _own_settings(client: AdminClient, name: str) -> dict[str, str]:
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    described = patiently(
+        lambda: client.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)[resource].result(2 * REQUEST_TIMEOUT_S)
+    )
+    own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
+    return {key: entry.value for key, entry in sorted(described.items()) if entry.source == own}
+
+
+@topics.command()
+@click.argument("name")
+@bootstrap_option
+def delete(name: str, bootstrap_servers: str) -> None:
+    """Delete topic NAME with all its records."""
+    with errors_in_one_line(bootstrap_servers):
+        client = admin_client(bootstrap_servers)
+        patiently(lambda: client.delete_topics([name], request_timeout=REQUEST_TIMEOUT_S)[name].result(2 * REQUEST_TIMEOUT_S))
+    click.echo(f"deleted {name}")
