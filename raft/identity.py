@@ -53,6 +53,19 @@ def read_identity(store: KVStore) -> StorageIdentity | None:
         raise StorageRefused(f"the storage's identity record is unreadable: {value[:100]!r}") from error
 
 
+def adopt_voters(store: KVStore, voters: Sequence[int]) -> StorageIdentity:
+    """Write the voters into an identity that was formatted without any, durably. Raises StorageRefused if it has some."""
+    held = read_identity(store)
+    if held is None or held.voters:
+        raise StorageRefused(f"only storage formatted without voters can adopt some; this is {held}")
+    identity = StorageIdentity(held.cluster_id, held.node_id, held.storage_id, tuple(voters))
+    batch = WriteBatch()
+    batch.put(IDENTITY_KEY, _encode(identity))
+    store.write(batch)
+    store.sync()
+    return identity
+
+
 def require_identity(store: KVStore, *, node_id: int, voters: Sequence[int]) -> StorageIdentity:
     """The store's identity if it is this voter's. Raises StorageRefused saying what differs."""
     identity = read_identity(store)

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from quorumlog.host.ports import Clock, Disk, KVStore
 from quorumlog.raft import core
 from quorumlog.raft.config import QuorumConfig
-from quorumlog.raft.engine import Engine, Parts
+from quorumlog.raft.engine import Engine
 from quorumlog.raft.errors import Fatal
 from quorumlog.raft.identity import require_identity
 from quorumlog.raft.journal import Journal
 from quorumlog.raft.messages import Envelope, decode
 from quorumlog.raft.ports import ProposeDone, QuorumListener, QuorumStatus, ReadDone, StateMachine
 from quorumlog.raft.snapshots import SnapshotStore
+from quorumlog.raft.voter import Parts
 
 
 class Quorum:
@@ -50,7 +51,7 @@ class Quorum:
         self._snapshots = SnapshotStore(disk)
         with self._entered():
             self._journal = self._journal_class(store)
-            parts = Parts(config, self._journal, self._snapshots, machine, listener, send, clock, rng)
+            parts = Parts(config, self._journal, self._snapshots, machine, listener, send, clock)
             self._engine = self._engine_class(parts)
 
     @contextmanager
