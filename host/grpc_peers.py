@@ -171,7 +171,11 @@ class GrpcPeers:
             if isinstance(error, asyncio.CancelledError) and not is_cancelled():
                 raise self._gone(node_id, error) from error
             raise
-        return self._client_stream(node_id, channel, call)
+        stream = self._client_stream(node_id, channel, call)
+        if self._stopped:  # meanwhile, so that `stop` did not know of this stream
+            await stream.close()
+            raise PeerGone(f"node {node_id} was reached when this node had stopped its peer connections")
+        return stream
 
     async def call(self, node_id: int, method: str, request: bytes, timeout_s: float) -> bytes:
         channel = self._call_channel(node_id)

@@ -17,7 +17,7 @@ from quorumlog.host.grpc_peers import GrpcPeers
 from quorumlog.host.loop import run
 from quorumlog.host.peer_identity import Hello, PeerCredentials, Refused
 from quorumlog.host.peer_stream import MESSAGE_BYTES_MAX
-from quorumlog.host.ports import Buffer, PeerGone, PeerStream
+from quorumlog.host.ports import Buffer, PeerGone, Peers, PeerStream
 
 from tests.host.certificates import Authority, make_authority
 
@@ -198,6 +198,21 @@ def test_stop_releases_a_call_under_way() -> None:
             await first.stop(0)
             with pytest.raises(PeerGone):
                 await asyncio.wait_for(call, 0.5)
+
+    run(main())
+
+
+def test_a_connection_that_succeeds_during_stop_is_closed() -> None:
+    """No stream comes to life behind the back of stop."""
+
+    async def main() -> None:
+        async with pair() as (first, _second):
+            connecting = asyncio.create_task(first.connect(2, "echo", 1))
+            await asyncio.sleep(0)
+            await first.stop(0)
+            with pytest.raises(PeerGone):
+                await connecting
+            assert not first._streams
 
     run(main())
 
@@ -580,7 +595,7 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-async def check_healthy(peers: GrpcPeers) -> None:
+async def check_healthy(peers: Peers) -> None:
     """Node 2 still serves node 1."""
     stream = await peers.connect(2, "echo", 1)
     await stream.send([b"still here"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from quorumlog.host.ports import StorageError, WriteBatch
+from quorumlog.host.ports import KVStore, StorageError, WriteBatch
 from quorumlog.host.store import RocksStore
 
 
@@ -17,6 +17,10 @@ def store(tmp_path: Path) -> Iterator[RocksStore]:
     store = RocksStore(str(tmp_path / "store"))
     yield store
     store.close()
+
+
+def content(store: KVStore) -> list[tuple[bytes, bytes]]:
+    return list(store.scan(b"k", b"m"))
 
 
 def put(*pairs: tuple[bytes, bytes]) -> WriteBatch:
@@ -64,7 +68,7 @@ def test_a_long_scan_crosses_pages(store: RocksStore) -> None:
     pairs = [(b"k%05d" % number, b"v" * (number % 7)) for number in range(5000)]
     large = [(b"l%d" % number, bytes(700_000)) for number in range(5)]
     store.write(put(*pairs, *large))
-    assert list(store.scan(b"k", b"m")) == pairs + large
+    assert content(store) == pairs + large
 
 
 def test_writes_go_on_during_a_scan(store: RocksStore) -> None:
