@@ -1,0 +1,82 @@
+"""On which brokers the replicas of new partitions go.
+
+Per topic, leaders are spread evenly (the counts of any two live brokers differ by at most one), then replicas (without racks: by
+at most two); the replicas of a partition stand on as many racks as there are. Ties go to the broker that shares the fewest
+partitions with the leader, so that a broker's death does not burden one neighbour with all it led; then to the one with the
+least to do in the whole cluster. Deterministic: equal images place alike.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from .image import Image
+
+Replicas = tuple[int, ...]
+
+
+class Placer:
+    """Lives for one request. Remembers what it has placed."""
+
+    def __init__(self, image: Image) -> None:
+        live = {node: broker for node, broker in sorted(image.brokers.items()) if not broker.fenced and not broker.in_shutdown}
+        self._racks: dict[int, str | None] = {node: broker.rack for node, broker in live.items()}
+        self._cluster = Load()
+        for topic in image.topics.values():
+            for state in topic.partitions.values():
+                self._cluster.count(state.replicas)
+
+    @property
+    def broker_count(self) -> int:
+        """Brokers that can take replicas: the greatest replication factor that can be placed."""
+        return len(self._racks)
+
+    def place(self, existing: Iterable[Replicas], count: int, replication_factor: int) -> list[Replicas]:
+        """Replicas, the preferred leader first, for `count` more partitions of a topic that has the existing ones."""
+        assert 1 <= replication_factor <= self.broker_count, (replication_factor, self.broker_count)
+        topic = Load()
+        for replicas in existing:
+            topic.count(replicas)
+        placed = []
+        for _ in range(count):
+            replicas = self._next(topic, replication_factor)
+            topic.count(replicas)
+            self._cluster.count(replicas)
+            placed.append(replicas)
+        return placed
+
+    def _next(self, topic: "Load", replication_factor: int) -> Replicas:
+        replicas = [min(self._racks, key=lambda node: self._leader_cost(topic, node))]
+        while len(replicas) < replication_factor:
+            leader = replicas[0]
+            replicas.append(min(self._followers(replicas), key=lambda node: self._follower_cost(topic, leader, node)))
+        return tuple(replicas)
+
+    def _followers(self, chosen: list[int]) -> list[int]:
+        """Who can be next: on a rack of its own, if there is one."""
+        racks = {self._racks[node] for node in chosen}
+        others = [node for node in self._racks if node not in chosen]
+        return [node for node in others if self._racks[node] not in racks] or others
+
+    def _leader_cost(self, topic: "Load", node: int) -> tuple[int, ...]:
+        cluster = self._cluster
+        return topic.leaders[node], topic.replicas[node], cluster.leaders[node], cluster.replicas[node], node
+
+    def _follower_cost(self, topic: "Load", leader: int, node: int) -> tuple[int, ...]:
+        # Followed partitions are counted apart from led ones: who has not yet led in this round is going to.
+        cluster = self._cluster
+        follows = topic.replicas[node] - topic.leaders[node]
+        return follows, topic.pairs[leader, node], cluster.pairs[leader, node], cluster.replicas[node], node
+
+
+class Load:
+    """What brokers hold: of one topic, or of all."""
+
+    def __init__(self) -> None:
+        self.leaders: Counter[int] = Counter()
+        self.replicas: Counter[int] = Counter()
+        self.pairs: Counter[tuple[int, int]] = Counter()  # (preferred leader, follower)
+
+    def count(self, replicas: Replicas) -> None:
+        self.leaders[replicas[0]] += 1
+        self.replicas.update(replicas)
+        self.pairs.update((replicas[0], follower) for follower in replicas[1:])
