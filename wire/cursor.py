@@ -17,8 +17,9 @@ INT16 = struct.Struct(">h")
 INT32 = struct.Struct(">i")
 INT64 = struct.Struct(">q")
 
-# A struct of one byte on the wire is some 100 bytes in memory: this bounds what one message can make us build (about 30 MB).
-STRUCTS_MAX = 250_000
+# Two bytes on the wire can become a struct of 200 in memory: this bounds what one message makes us build (some 50 MB).
+ITEMS_MAX = 250_000
+TEXT_BYTES_MAX = 0x7FFF  # also where the length is a varint, as in Kafka
 VARINT_BYTES_MAX = 5
 VARLONG_BYTES_MAX = 10
 
@@ -30,13 +31,13 @@ class DecodeError(ValueError):
 class Cursor:
     """Lives as long as one message is decoded. `end` is the position behind the last byte that may be read."""
 
-    __slots__ = ("end", "frame", "position", "structs_left")
+    __slots__ = ("end", "frame", "items_left", "position")
 
-    def __init__(self, frame: Buffer, position: int = 0, *, structs_max: int = STRUCTS_MAX) -> None:
+    def __init__(self, frame: Buffer, position: int = 0, *, items_max: int = ITEMS_MAX) -> None:
         self.frame = frame
         self.position = position
         self.end = len(frame)
-        self.structs_left = structs_max
+        self.items_left = items_max
 
     def take(self, size: int, name: str) -> int:
         """Steps over `size` bytes and returns where they begin."""
@@ -96,6 +97,8 @@ class Cursor:
         raise DecodeError(f"{name} at {start} is no varint of at most {bytes_max} bytes")
 
     def text(self, length: int, name: str) -> str:
+        if length > TEXT_BYTES_MAX:
+            raise DecodeError(f"{name} has {length} bytes, allowed are {TEXT_BYTES_MAX}")
         start = self.take(length, name)
         try:
             return str(self.frame[start : start + length], "utf-8")
@@ -137,9 +140,8 @@ class Cursor:
         return self.text(not_null(self.text_length(flexible=flexible, name=name), name), name)
 
     def count(self, *, flexible: bool, item_bytes_min: int, name: str) -> int:
-        """The count of an array of structs that may not be null, held against the bytes left and the bound on structs."""
-        count = self.claim(not_null(self.length(flexible=flexible, name=name), name), item_bytes_min, name)
-        return self.claim_structs(count, name)
+        """The count of an array that may not be null."""
+        return self.claim_items(not_null(self.length(flexible=flexible, name=name), name), item_bytes_min, name)
 
     def claim(self, count: int, item_bytes_min: int, name: str) -> int:
         """`count`, if so many items of at least so many bytes can still follow."""
@@ -147,14 +149,16 @@ class Cursor:
             raise DecodeError(f"{name} claims {count} items, but only {self.end - self.position} bytes are left")
         return count
 
-    def claim_structs(self, count: int, name: str) -> int:
-        if count > self.structs_left:
-            raise DecodeError(f"{name} claims {count} items, and this message may have {self.structs_left} more")
-        self.structs_left -= count
+    def claim_items(self, count: int, item_bytes_min: int, name: str) -> int:
+        """As claim, of items that will be built, of which one message may have only so many in all its arrays together."""
+        self.claim(count, item_bytes_min, name)
+        if count > self.items_left:
+            raise DecodeError(f"{name} claims {count} items, and this message may have {self.items_left} more")
+        self.items_left -= count
         return count
 
     def int32s(self, *, flexible: bool, name: str) -> tuple[int, ...]:
-        count = self.claim(not_null(self.length(flexible=flexible, name=name), name), INT32.size, name)
+        count = self.count(flexible=flexible, item_bytes_min=INT32.size, name=name)
         return struct.unpack_from(f">{count}i", self.frame, self.take(count * INT32.size, name))
 
     def tags(self) -> Iterator[int]:

@@ -175,7 +175,7 @@ def _array_count(cursor: Cursor, field: FieldSchema, flexible: bool, item_bytes_
     count = cursor.length(flexible=flexible, name=field.name)
     if count < 0 and field.is_nullable:
         return count
-    return cursor.claim(not_null(count, field.name), item_bytes_min, field.name)
+    return cursor.claim_items(not_null(count, field.name), item_bytes_min, field.name)
 
 
 def _structs(field: FieldSchema, flexible: bool, decode_item: Decode) -> Decode:
@@ -184,10 +184,7 @@ def _structs(field: FieldSchema, flexible: bool, decode_item: Decode) -> Decode:
 
     def decode(cursor: Cursor) -> tuple[Any, ...] | None:
         count = _array_count(cursor, field, flexible, item_bytes_min)
-        if count < 0:
-            return None
-        cursor.claim_structs(count, field.name)
-        return tuple([decode_item(cursor) for _ in range(count)])
+        return None if count < 0 else tuple([decode_item(cursor) for _ in range(count)])
 
     return decode
 

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from quorumlog.wire.cursor import TEXT_BYTES_MAX
 from quorumlog.wire.schema import FIXED_FORMATS, STRUCT, Direction, FieldSchema, StructSchema, all_fields, message_schema
 
 Body = Mapping[str, Any]
@@ -53,6 +54,8 @@ def count(items: int, *, flexible: bool) -> bytes:
 
 def text(value: str, *, flexible: bool) -> bytes:
     encoded = value.encode()
+    if len(encoded) > TEXT_BYTES_MAX:
+        raise EncodeError(f"text of {len(encoded)} bytes, allowed are {TEXT_BYTES_MAX}")
     return (unsigned_varint(len(encoded) + 1) if flexible else INT16.pack(len(encoded))) + encoded
 
 

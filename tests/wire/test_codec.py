@@ -10,6 +10,7 @@ from kio.schema.errors import ErrorCode
 from quorumlog.wire import codec
 from quorumlog.wire.catalogue import api_name, is_flexible, known_versions
 from quorumlog.wire.codec import DecodeError, EncodeError, Struct
+from quorumlog.wire.encoding import unsigned_varint
 from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.schema import Direction
 
@@ -20,6 +21,8 @@ MESSAGES_EACH = 3
 MUTATIONS_EACH = 4
 METADATA = 3
 OFFSET_COMMIT = 8
+OFFSET_FETCH = 9
+DELETE_TOPICS = 20
 
 
 def encode(api_key: int, version: int, direction: Direction, body: Any) -> bytes:
@@ -92,20 +95,46 @@ def test_trailing_bytes_are_refused() -> None:
 @pytest.mark.parametrize("frame", [b"\xff\xff\xff\xff\x0f", b"\xff\xff\xff\xff\x07" + b"\x01" * 100])
 def test_hostile_counts_reserve_nothing(frame: bytes) -> None:
     """An array that claims 2^32 items costs no memory."""
-    codec.decode_request(METADATA, 9, codec.encode_request(METADATA, 9, {}))
+    codec.prepare([METADATA])
     assert peak_of(METADATA, 9, frame) < 20_000
 
 
 def test_memory_is_a_small_multiple_of_the_input() -> None:
-    """The most structs that a frame can hold, and more than a message may have, both stay bounded."""
-    commit = codec.encode_request(OFFSET_COMMIT, 9, {"topics": [{"name": "", "partitions": []}]})
-    codec.decode_request(OFFSET_COMMIT, 9, commit)
-    prefix, topic, end = commit[:-5], commit[-4:-1], commit[-1:]
-    assert commit == prefix + b"\x02" + topic + end
-    frame = prefix + b"\xd1\x8c\x01" + topic * 18_000 + end  # 18,001 as a varint
+    """The most structs that a frame can hold."""
+    frame = commit_of(topic=b"\x01\x01\x00", count=18_000)
     assert peak_of(OFFSET_COMMIT, 9, frame) < 60 * len(frame)
-    with pytest.raises(DecodeError, match="claims 300000 items, and this message may have 250000 more"):
-        codec.decode_request(OFFSET_COMMIT, 9, prefix + b"\xe1\xa7\x12" + topic * 300_000 + end)
+
+
+def commit_of(topic: bytes, count: int) -> bytes:
+    """An OffsetCommit with so many topics of these bytes."""
+    empty = codec.encode_request(OFFSET_COMMIT, 9, {"topics": []})
+    assert empty.endswith(b"\x01\x00")
+    return empty[:-2] + unsigned_varint(count + 1) + topic * count + b"\x00"
+
+
+@pytest.mark.parametrize("kind", ["structs", "strings", "numbers"])
+def test_a_message_has_a_bounded_number_of_items(kind: str) -> None:
+    """Over 250,000 items of whatever kind are refused before the first is made."""
+    many = unsigned_varint(300_001)
+    api_key, version, frame = {
+        "structs": (OFFSET_COMMIT, 9, commit_of(topic=b"\x01\x01\x00", count=300_000)),
+        "strings": (DELETE_TOPICS, 4, many + b"\x01" * 300_000 + b"\x00" * 5),
+        "numbers": (OFFSET_FETCH, 6, b"\x01\x02\x01" + many + bytes(1_200_000) + bytes(2)),
+    }[kind]
+    with pytest.raises(DecodeError, match=r"claims 300000 items, and this message may have 2\d{5} more"):
+        codec.decode_request(api_key, version, frame)
+    assert peak_of(api_key, version, frame) < 20_000
+
+
+@pytest.mark.parametrize("version", [8, 9])
+def test_long_texts_are_refused(version: int) -> None:
+    """As in Kafka a text has at most 32,767 bytes, also where its length is a varint."""
+    longest = codec.encode_request(METADATA, version, {"topics": [{"name": "x" * 32767}]})
+    assert len(codec.decode_request(METADATA, version, longest).topics[0].name) == 32767
+    with pytest.raises(EncodeError, match="text of 32768 bytes, allowed are 32767"):
+        codec.encode_request(METADATA, version, {"topics": [{"name": "x" * 32768}]})
+    with pytest.raises(DecodeError, match="name has 32768 bytes, allowed are 32767"):
+        codec.decode_request(METADATA, 9, b"\x02" + unsigned_varint(32769) + b"x" * 40000)
 
 
 def peak_of(api_key: int, version: int, frame: bytes) -> int:
