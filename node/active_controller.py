@@ -16,7 +16,7 @@ from quorumlog.host.ports import Clock
 from quorumlog.metadata.codec import encode_records
 from quorumlog.metadata.controller import Controller, ControllerConfig, Decision
 from quorumlog.metadata.requests import Reply, Request
-from quorumlog.raft.quorum import ProposeOutcome
+from quorumlog.raft.ports import ProposeOutcome
 from quorumlog.raft.thread import QuorumThread
 from quorumlog.wire.errors import ClusterError, ErrorCode
 

@@ -158,10 +158,15 @@ class ControllerClient:
 
     async def _ask_target(self, request: Request, data: bytes) -> Answer:
         target = self.target()
-        if target != self._node_id:
-            return read_answer(await self._peers.call(target, METHOD, data, CALL_TIMEOUT_S))
+        if target == self._node_id:
+            return await self.ask_local(request)
+        return read_answer(await self._peers.call(target, METHOD, data, CALL_TIMEOUT_S))
+
+    async def ask_local(self, request: Request) -> Answer:
+        """The answer of the controller on this very node. Raises ClusterError, or NotController."""
+        if self._local is None:
+            raise NotController(-1)
         try:
-            assert self._local is not None
             return await self._local.submit(request)
         except ClusterError as error:
             if error.code is ErrorCode.not_controller:

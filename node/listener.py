@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable
+from typing import cast
 
 from quorumlog.wire.catalogue import FETCH, PRODUCE
 from quorumlog.wire.cursor import DecodeError
@@ -94,11 +95,10 @@ class KafkaConnection(asyncio.Protocol):
     # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        peer = transport.get_extra_info("peername")
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class does not inherit from it
+        peer = self._transport.get_extra_info("peername")
         self.client = str(peer[0]) if peer else "?"
-        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         self._listener.connections.add(self)
         if len(self._listener.connections) > self._listener.config.connections_max:
             self._listener.connections_refused += 1
@@ -163,6 +163,7 @@ class KafkaConnection(asyncio.Protocol):
             except Exception:
                 logger.exception("a request of %s could not be handled: a bug", self.client)
                 self._refuse("internal error")
+        self._account()
         self._keep_reading(len(self._frames) < self._pipelined_max)
 
     def _may_start(self) -> bool:

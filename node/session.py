@@ -6,6 +6,8 @@ tells whether the controller can still believe that we live; where it cannot, an
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from uuid import UUID
 
 from quorumlog.host.ports import Clock, PeerGone, Peers, PeerStream
@@ -22,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 RETRY_PAUSE_S = 0.05
+
+Ask = Callable[[Request], Awaitable[Answer]]
 
 
 class BrokerSession:
@@ -85,39 +89,42 @@ class BrokerSession:
         while True:
             target = self._controller.target()
             try:
-                stream = await self._peers.connect(target, SESSION, CONNECT_TIMEOUT_S)
+                await self._hold_session(target)
+            except NotController as error:
+                self._controller.on_wrong_target(error.hint)
             except PeerGone as error:
-                logger.debug("no session with node %d: %s", target, error)
+                logger.info("session with controller %d ended: %s", target, error)
                 self._controller.on_wrong_target(-1)
-            else:
-                try:
-                    await self._serve(stream)
-                except NotController as error:
-                    self._controller.on_wrong_target(error.hint)
-                except PeerGone as error:
-                    logger.info("session with controller %d ended: %s", target, error)
-                    self._controller.on_wrong_target(-1)
-                except ClusterError as error:
-                    logger.warning("the controller refused this broker: %s", error)
-                    await asyncio.sleep(self._interval_s)
-                finally:
-                    await stream.close()
+            except ClusterError as error:
+                logger.warning("the controller refused this broker: %s", error)
+                await asyncio.sleep(self._interval_s)
             await self._cluster.wait_for_change(RETRY_PAUSE_S)
 
-    async def _serve(self, stream: PeerStream) -> None:
+    async def _hold_session(self, target: int) -> None:
+        """Register and show that we live for as long as the target is the controller."""
+        if target == self._registration.node_id:
+            await self._serve(self._controller.ask_local)
+            return
+        stream = await self._peers.connect(target, SESSION, CONNECT_TIMEOUT_S)
+        try:
+            await self._serve(partial(self._ask, stream))
+        finally:
+            await stream.close()
+
+    async def _serve(self, ask: Ask) -> None:
         while True:
             if self.broker_epoch < 0:
-                await self._register(stream)
-            await self._heartbeat(stream)
+                await self._register(ask)
+            await self._heartbeat(ask)
             await self._pause()
 
-    async def _register(self, stream: PeerStream) -> None:
-        answer = await self._ask(stream, self._registration)
+    async def _register(self, ask: Ask) -> None:
+        answer = await ask(self._registration)
         assert isinstance(answer.reply, RegisterBrokerReply)
         self.broker_epoch = answer.reply.broker_epoch
-        logger.info("registered with node %d, broker epoch %d", stream.node_id, self.broker_epoch)
+        logger.info("registered, broker epoch %d", self.broker_epoch)
 
-    async def _heartbeat(self, stream: PeerStream) -> None:
+    async def _heartbeat(self, ask: Ask) -> None:
         sent_at = self._clock.now()
         heartbeat = BrokerHeartbeat(
             node_id=self._registration.node_id,
@@ -126,7 +133,7 @@ class BrokerSession:
             want_shutdown=self.want_shutdown,
         )
         try:
-            answer = await self._ask(stream, heartbeat)
+            answer = await ask(heartbeat)
         except ClusterError as error:
             if error.code in (ErrorCode.stale_broker_epoch, ErrorCode.broker_id_not_registered):
                 logger.warning("%s; registering anew", error)
@@ -135,13 +142,16 @@ class BrokerSession:
             raise
         assert isinstance(answer.reply, BrokerHeartbeatReply)
         self._confirmed_at = sent_at
-        if self.fenced and not answer.reply.fenced:
-            logger.info("this broker is in service")
-        elif answer.reply.fenced and not self.fenced:
-            logger.warning("this broker was fenced by the controller")
-        self.fenced = answer.reply.fenced
+        self._on_fenced(answer.reply.fenced)
         if answer.reply.may_shut_down and self.want_shutdown:
             self.may_shut_down.set()
+
+    def _on_fenced(self, fenced: bool) -> None:
+        if fenced and not self.fenced:
+            logger.warning("this broker was fenced by the controller")
+        elif self.fenced and not fenced:
+            logger.info("this broker is in service")
+        self.fenced = fenced
 
     async def _ask(self, stream: PeerStream, request: Request) -> Answer:
         try:

@@ -30,7 +30,8 @@ __all__ = [
 
 
 def decode_request(api_key: int, version: int, frame: Buffer, position: int = 0) -> Struct:
-    """The request whose body begins at `position` and must end with the frame.
+    """The request whose body begins at `position`. What follows it is ignored, as Kafka does: librdkafka 2.16 ends its Metadata
+    requests with three bytes too many.
 
     Raises DecodeError if it is anything else, KeyError if the version is not in catalogue.known_versions.
     """
@@ -69,7 +70,8 @@ def _decode(api_key: int, version: int, direction: Direction, frame: Buffer, pos
     cursor = Cursor(frame, position)
     try:
         message = decode(cursor)
-        cursor.finish()
+        if direction is Direction.RESPONSE:
+            cursor.finish()
     except DecodeError as error:
         raise DecodeError(f"{_title(api_key, version, direction)}: {error}") from None
     return message

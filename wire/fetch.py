@@ -146,12 +146,11 @@ class FetchResponse:
 
 
 def decode_fetch(version: int, frame: Buffer, position: int = 0) -> FetchRequest:
-    """The request whose body begins at `position` and must end with the frame. Raises DecodeError."""
+    """The request whose body begins at `position`; what follows it is ignored, as Kafka does. Raises DecodeError."""
     assert version in VERSIONS, version
     cursor = Cursor(frame, position)
     try:
         request = _request(cursor, version)
-        cursor.finish()
     except DecodeError as error:
         raise DecodeError(f"fetch v{version} request: {error}") from None
     return request

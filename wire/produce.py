@@ -91,12 +91,11 @@ class ProduceResponse:
 
 
 def decode_produce(version: int, frame: Buffer, position: int = 0) -> ProduceRequest:
-    """The request whose body begins at `position` and must end with the frame. Raises DecodeError."""
+    """The request whose body begins at `position`; what follows it is ignored, as Kafka does. Raises DecodeError."""
     assert version in VERSIONS, version
     cursor = Cursor(frame, position)
     try:
         request = _request(cursor, version)
-        cursor.finish()
     except DecodeError as error:
         raise DecodeError(f"produce v{version} request: {error}") from None
     return request
