@@ -193,6 +193,7 @@ class GrpcPeers:
         return answer
 
     async def is_refused(self, node_id: int) -> bool:
+        """One attempt, 0.5 s at most. A dying process closes one socket after the other: its port may refuse some ms later."""
         if node_id not in self._addresses:
             return False
         try:
