@@ -5,6 +5,15 @@ from dataclasses import dataclass
 ENTRY_OVERHEAD_BYTES = 16
 """What an entry costs in a frame beside its command: tags, lengths and its term."""
 FRAME_OVERHEAD_BYTES = 4096
+_LIMITS = (
+    "snapshot_every_entries",
+    "command_bytes_max",
+    "in_flight_commands_max",
+    "in_flight_reads_max",
+    "snapshot_chunk_bytes",
+    "snapshot_chunks_in_flight",
+    "snapshot_bytes_max",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class QuorumConfig:
                 self.append_batch_bytes > self.command_bytes_max + 1,
                 f"append_batch_bytes {self.append_batch_bytes} must exceed command_bytes_max {self.command_bytes_max} + 1",
             ),
-            (min(self._limits()) >= 1, f"limits must be at least 1: {self._limits()}"),
+            *((getattr(self, name) >= 1, f"{name} {getattr(self, name)} must be at least 1") for name in _LIMITS),
             (self.trailing_entries >= 0, f"trailing_entries {self.trailing_entries} must not be negative"),
             (self.early_election_step_s >= 0, f"early_election_step_s {self.early_election_step_s} must not be negative"),
         )
@@ -53,17 +62,6 @@ class QuorumConfig:
 
     def _voters_are_sane(self) -> bool:
         return len(set(self.voters)) == len(self.voters) and all(0 <= voter < 1 << 31 for voter in self.voters)
-
-    def _limits(self) -> tuple[int, ...]:
-        return (
-            self.snapshot_every_entries,
-            self.command_bytes_max,
-            self.in_flight_commands_max,
-            self.in_flight_reads_max,
-            self.snapshot_chunk_bytes,
-            self.snapshot_chunks_in_flight,
-            self.snapshot_bytes_max,
-        )
 
     @property
     def majority(self) -> int:
