@@ -180,6 +180,9 @@ class Log:
     def truncate(self, offset: int, wall_ms: int) -> None:
         """Cut the log so that it ends at `offset`, or before the batch that holds it; durable on return."""
         segment, position, offset, max_timestamp = self._cut_place(offset)
+        if offset < self.start_offset:  # the log starts inside the batch that goes
+            self.reset(self.start_offset, wall_ms)
+            return
         batch = WriteBatch()
         self._put_truncation(batch, offset)
         self.forget_from(batch, offset)
@@ -204,6 +207,15 @@ class Log:
         self.segments, self._bases = [], []
         self.producers.clear()
         self.start_at(offset, wall_ms)
+
+    def begin_at(self, base_offset: int, wall_ms: int) -> None:
+        """The log is empty, and the first batch it gets begins before its start (which lies inside the batch)."""
+        assert self._active.size == 0, self._active.path
+        assert base_offset < self.start_offset == self.end_offset, (base_offset, self.start_offset, self.end_offset)
+        self._drop_segments(self.segments)
+        self.segments = []
+        self.end_offset = base_offset
+        self._add_segment(base_offset, wall_ms)
 
     def cut_files(self, segment: Segment, position: int, offset: int) -> None:
         """Make `segment`, cut at `position`, the last one; durable on return."""

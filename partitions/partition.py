@@ -11,7 +11,7 @@ from uuid import UUID
 from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
-from quorumlog.wire.batches import BatchError, BatchHeader, check_crc, iterate_headers
+from quorumlog.wire.batches import BatchError, BatchHeader, check_crc, iterate_headers, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
@@ -395,6 +395,8 @@ class Partition:
         if view.nbytes:
             found = self._checked(view)
             self._roll_if_due(wall_ms)
+            if found[0].header.base_offset < self._log.end_offset:
+                self._log.begin_at(found[0].header.base_offset, wall_ms)
             self._log.append_run(view, found, wall_ms)
             self._has_fetched = True
             self._after_append(0.0)
@@ -582,6 +584,9 @@ class Partition:
         expected, epoch = self._log.end_offset, self._log.epochs.latest
         found: list[Found] = []
         try:
+            first = read_header(view)
+            if self._log.start_offset == expected and first.base_offset < expected < first.next_offset:
+                expected = first.base_offset  # the log starts inside this batch
             for position, header in iterate_headers(view):
                 check_crc(view[position : position + header.size], header)
                 self._check_follows_on(header, expected, epoch)

@@ -70,6 +70,7 @@ class _Recovery:
         self.checkpoint = read_checkpoint(log.store, log.keys)
         self.recovery_point = self.checkpoint.recovery_point if self.checkpoint else 0
         self.catalogue: dict[int, SegmentRecord] = {}
+        self.promised_end = -1  # bytes below this offset were synced, and not deleted since
         self.scanned_bytes = 0
         self.batches = 0
         self.truncated_bytes = 0
@@ -102,7 +103,11 @@ class _Recovery:
         log.start_offset = read_log_start(log.store, log.keys)
         if self.checkpoint is None and bases:
             log.start_offset = bases[0]
-        # Retention notes the new start before it deletes: finish what it had begun.
+        if self.recovery_point > log.start_offset:
+            self.promised_end = self.recovery_point
+        # Retention notes the new start durably, then deletes: finish what it had begun.
+        if len(bases) > 1 and bases[1] <= log.start_offset:
+            log.store.sync()
         while len(bases) > 1 and bases[1] <= log.start_offset:
             log.disk.delete(Segment(log.disk, log.directory, bases.pop(0), created_ms=0).path)
         return [self._segment(base) for base in bases]
@@ -121,7 +126,7 @@ class _Recovery:
         log = self.log
         log.disk.make_directory(log.directory)
         log.start_at(log.start_offset, self.wall_ms)
-        if self.recovery_point > log.start_offset:
+        if self.promised_end >= 0:
             self._note_damage(log.start_offset, "there are no segments")
             return
         # The checkpoint marks the partition as known: recovery can tell a lost store from a young log.
@@ -135,7 +140,7 @@ class _Recovery:
     def _open_segments(self, segments: list[Segment]) -> None:
         log = self.log
         if segments[0].base_offset > log.start_offset:
-            self._refuse_gap_at_start(segments)
+            self._on_gap_at_start(segments)
             return
         vouched = self._vouched(segments)
         if vouched == len(segments) and self._snapshot_offset() == segments[-1].next_offset:
@@ -147,15 +152,20 @@ class _Recovery:
             log.restore_producers(self.wall_ms)
         else:
             self._scan(segments, vouched)
-        if log.end_offset < self.recovery_point and self.damage is None:
+        if log.end_offset < self.promised_end and self.damage is None:
             self._note_damage(log.end_offset, f"the log ends there, and was synced up to offset {self.recovery_point}")
 
-    def _refuse_gap_at_start(self, segments: list[Segment]) -> None:
-        start = self.log.start_offset
+    def _on_gap_at_start(self, segments: list[Segment]) -> None:
+        log, start = self.log, self.log.start_offset
+        if self.promised_end < 0:  # the name of the first file was never synced, so nothing in it was
+            self.truncated_bytes = sum(segment.size for segment in segments)
+            log.adopt(segments)
+            log.reset(start, self.wall_ms)
+            return
         self._note_damage(start, f"the first segment begins at offset {segments[0].base_offset}, the log at {start}")
-        self.log.adopt([Segment(self.log.disk, self.log.directory, start, created_ms=self.wall_ms)])
-        self.log.directory_is_dirty = True
-        self.log.end_offset = start
+        log.adopt([Segment(log.disk, log.directory, start, created_ms=self.wall_ms)])
+        log.end_offset = start
+        log.directory_is_dirty = True
 
     def _vouched(self, segments: list[Segment]) -> int:
         """How many segments from the first on are as the catalogue says, and were synced."""
@@ -254,7 +264,7 @@ class _Recovery:
         """The log is sound up to here. Cut the rest if nobody was promised it."""
         at = segments.index(bad.segment)
         rest = bad.segment.size - bad.position + sum(segment.size for segment in segments[at + 1 :])
-        is_damage = bad.offset < self.recovery_point or (self.checkpoint is None and self._goes_on(segments, at, bad))
+        is_damage = bad.offset < self.promised_end or (self.checkpoint is None and self._goes_on(segments, at, bad))
         bad.segment.size, bad.segment.next_offset = bad.position, bad.offset
         self.log.adopt(segments[: at + 1])
         self.log.end_offset = bad.offset
@@ -296,10 +306,10 @@ class _Recovery:
         put_log_start(self.batch, log.keys, log.start_offset)
         if self.damage is None:
             log.put_snapshot(self.batch, log.end_offset)
-            if log.end_offset < log.start_offset and self.recovery_point <= log.start_offset:
+            if log.end_offset < log.start_offset and self.promised_end < 0:
                 self._restart_at_log_start()
                 return
-            if log.end_offset >= self.recovery_point:
+            if log.end_offset >= self.promised_end:
                 self._put_checkpoint()
         self._save()
 

@@ -145,6 +145,9 @@ class Twin:
         self.batches: list[tuple[int, bytes]] = []
         self.start = 0
 
+    def cut(self, end: int) -> None:
+        self.batches = [(base, data) for base, data in self.batches if base + read_header(data).record_count <= end]
+
     @property
     def end(self) -> int:
         return self.batches[-1][0] + read_header(self.batches[-1][1]).record_count if self.batches else self.start
@@ -196,7 +199,7 @@ def run(host: Host, steps: list[tuple]) -> None:
                 partition._truncate(target)
                 assert partition.log_end_offset <= target
                 assert partition.flushed_offset <= partition.log_end_offset
-                twin.batches = [b for b in twin.batches if b[0] < partition.log_end_offset]
+                twin.cut(partition.log_end_offset)
             case ("delete", count):
                 offset = min(partition.log_start_offset + count, partition.high_watermark)
                 partition.delete_records(offset)
@@ -218,7 +221,7 @@ def run(host: Host, steps: list[tuple]) -> None:
                 assert partition.log_end_offset >= flushed
                 if not power:
                     assert partition.log_end_offset == max(twin.end, twin.start)
-                twin.batches = [b for b in twin.batches if b[0] < partition.log_end_offset]
+                twin.cut(partition.log_end_offset)
                 twin.start = partition.log_start_offset
                 epoch += 1
                 host.lead(partition, leader_epoch=epoch)
