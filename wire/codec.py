@@ -30,8 +30,8 @@ __all__ = [
 
 
 def decode_request(api_key: int, version: int, frame: Buffer, position: int = 0) -> Struct:
-    """The request whose body begins at `position`. What follows it is ignored, as Kafka does: librdkafka 2.16 ends its Metadata
-    requests with three bytes too many.
+    """The request whose body begins at `position`. What follows it is ignored, as Kafka does: librdkafka 2.16 has three bytes too
+    many in a Metadata request for all topics.
 
     Raises DecodeError if it is anything else, KeyError if the version is not in catalogue.known_versions.
     """
@@ -39,7 +39,7 @@ def decode_request(api_key: int, version: int, frame: Buffer, position: int = 0)
 
 
 def decode_response(api_key: int, version: int, frame: Buffer, position: int = 0) -> Struct:
-    """As decode_request."""
+    """As decode_request, but the response must end with the frame."""
     return _decode(api_key, version, Direction.RESPONSE, frame, position)
 
 
