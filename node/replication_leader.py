@@ -25,7 +25,7 @@ HANDLES_MAX = 100_000
 QUIET_MARKS_S = 0.005  # a high watermark or log start alone may wait so long for records to travel with
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Following:
     """One partition that one follower receives."""
 

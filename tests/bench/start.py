@@ -21,10 +21,10 @@ def command(rounds: int) -> None:
             with LocalCluster(nodes=3, directory=Path(directory)) as cluster:
                 cold.append(round(time.monotonic() - started, 2))
                 for node in cluster.nodes:
-                    cluster.kill(node.id)
+                    cluster.kill(node.node_id)
                 started = time.monotonic()
                 for node in cluster.nodes:
-                    cluster.start(node.id, wait=False)
+                    cluster.start(node.node_id, wait=False)
                 cluster.wait_ready()
                 warm.append(round(time.monotonic() - started, 2))
     click.echo(json.dumps({"cold_s": cold, "after_kill_of_all_s": warm}))

@@ -74,7 +74,7 @@ def command(partitions: int, scale: float, settings: tuple[str, ...]) -> None:
     """How much one producer gets through, and how quickly."""
     with LocalCluster(nodes=3, settings=dict(one.split("=", 1) for one in settings)) as cluster:
         create_topic(cluster.bootstrap_servers, TOPIC, partitions=partitions)
-        processes = [psutil.Process(cluster.pid(node.id)) for node in cluster.nodes]
+        processes = [psutil.Process(cluster.pid(node.node_id)) for node in cluster.nodes]
         run_throughput(cluster.bootstrap_servers, partitions, round(50_000 * scale), 1024)
         before = [sum(process.cpu_times()[:2]) for process in processes]
         result = {

@@ -71,7 +71,7 @@ class Faults:
             return busiest_leader(self._cluster.bootstrap_servers, TOPIC)
         if kind < 0.7:
             return active_controller(self._cluster)
-        return self._rng.choice([node.id for node in self._cluster.nodes])
+        return self._rng.choice([node.node_id for node in self._cluster.nodes])
 
     def _kill(self, victim: int) -> None:
         self._cluster.kill(victim)

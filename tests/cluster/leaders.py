@@ -42,7 +42,7 @@ def active_controller(cluster: LocalCluster, timeout_s: float = 10.0) -> int:
         for node in cluster.nodes:
             try:
                 if metric(node.http, "quorumlog_controller_active") == 1:
-                    return node.id
+                    return node.node_id
             except OSError:
                 continue
         time.sleep(0.02)
