@@ -9,6 +9,7 @@ _LIMITS = (
     "snapshot_every_entries",
     "command_bytes_max",
     "in_flight_commands_max",
+    "in_flight_bytes_max",
     "in_flight_reads_max",
     "snapshot_chunk_bytes",
     "snapshot_chunks_in_flight",
@@ -33,6 +34,7 @@ class QuorumConfig:
     command_bytes_max: int = 1 << 20
     append_batch_bytes: int = (1 << 20) + (1 << 16)
     in_flight_commands_max: int = 10_000
+    in_flight_bytes_max: int = 64 << 20
     in_flight_reads_max: int = 10_000
     snapshot_chunk_bytes: int = 256 << 10
     snapshot_chunks_in_flight: int = 4

@@ -59,6 +59,7 @@ class Parts:
 
 class _Proposal(NamedTuple):
     term: int
+    size_bytes: int
     done: ProposeDone
 
 
@@ -84,6 +85,7 @@ class Voter(SyncObj):  # type: ignore[misc]
         self._core_journal = self._journal_for_core(parts.journal)
         self._followers = Followers(config.peers, config.heartbeat_s)
         self._proposals: dict[int, _Proposal] = {}
+        self._proposed_bytes = 0
         self._reads: list[_Read] = []
         self._round = self._echoed_round = 0
         self._active_term: int | None = None
@@ -177,7 +179,8 @@ class Voter(SyncObj):  # type: ignore[misc]
             return done(refusal, 0)
         index = self._journal.last.index + 1
         self._journal.append(Entry(bytes([COMMAND]) + command, index, self.term))
-        self._proposals[index] = _Proposal(self.term, done)
+        self._proposals[index] = _Proposal(self.term, len(command), done)
+        self._proposed_bytes += len(command)
         self._send_soon = True
         return None
 
@@ -186,7 +189,8 @@ class Voter(SyncObj):  # type: ignore[misc]
             return ProposeOutcome.NOT_LEADER
         if len(command) > self._config.command_bytes_max:
             return ProposeOutcome.TOO_LARGE
-        if len(self._proposals) >= self._config.in_flight_commands_max:
+        too_many = len(self._proposals) >= self._config.in_flight_commands_max
+        if too_many or self._proposed_bytes + len(command) > self._config.in_flight_bytes_max:
             return ProposeOutcome.BUSY
         return None
 
@@ -220,7 +224,7 @@ class Voter(SyncObj):  # type: ignore[misc]
 
     def _end_leadership(self) -> None:
         """Outcomes are unknown from here on, and nobody may wait for what may never come."""
-        proposals, self._proposals = self._proposals, {}
+        proposals, self._proposals, self._proposed_bytes = self._proposals, {}, 0
         reads, self._reads = self._reads, []
         for index, proposal in sorted(proposals.items()):
             _answer(proposal.done, ProposeOutcome.UNKNOWN, index)
@@ -332,6 +336,7 @@ class Voter(SyncObj):  # type: ignore[misc]
     def _answer_proposal(self, entry: Entry) -> None:
         proposal = self._proposals.pop(entry.index, None)
         if proposal is not None:
+            self._proposed_bytes -= proposal.size_bytes
             outcome = ProposeOutcome.COMMITTED if proposal.term == entry.term else ProposeOutcome.DISCARDED
             _answer(proposal.done, outcome, entry.index)
 

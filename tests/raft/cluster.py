@@ -138,11 +138,14 @@ class Cluster:
     def kill(self, voter: int, *, power: bool = False, process_gone: bool = False) -> None:
         """End a process: what it wrote stays, with `power` only what it synced."""
         self.nodes.pop(voter)
-        self.stores[voter].crash(power=power)
-        self.disks[voter].crash(power=power)
+        self.crash_storage(voter, power=power)
         for other in self.running():
             self.links.clear(voter, other)
             self.nodes[other].on_peer_disconnected(voter, process_gone=process_gone)
+
+    def crash_storage(self, voter: int, *, power: bool) -> None:
+        self.stores[voter].crash(power=power)
+        self.disks[voter].crash(power=power)
 
     def cut(self, a: int, b: int) -> None:
         self.links.down.add(frozenset((a, b)))

@@ -224,9 +224,11 @@ class Run:
         self.stats["crashes"] += 1
 
     def _start(self, voter: int) -> None:
-        armed, self.points.armed = self.points.armed, False
-        self.cluster.start(voter)
-        self.points.armed = armed
+        try:
+            self.cluster.start(voter)
+        except CrashPoint:
+            self.stats["crashes at start"] += 1
+            self.cluster.crash_storage(voter, power=self.rng.random() < 0.5)
 
     def _break(self, fate: float) -> None:
         cluster, rng = self.cluster, self.rng

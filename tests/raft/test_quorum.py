@@ -76,6 +76,17 @@ def test_what_is_refused_was_not_appended() -> None:
     assert taken == [[COMMITTED], [COMMITTED]]
 
 
+def test_the_bytes_under_way_are_bounded() -> None:
+    """Large commands are refused before they fill the memory, and taken again once the first are committed."""
+    cluster = led_by_one(in_flight_bytes_max=10)
+    first = cluster.propose(1, "seven..")
+    assert cluster.propose(1, "four") == [ProposeOutcome.BUSY]
+    cluster.settle(3)
+    second = cluster.propose(1, "four")
+    cluster.settle(3)
+    assert (first, second) == ([COMMITTED], [COMMITTED])
+
+
 def test_a_deposed_leader_answers_unknown() -> None:
     """Who waits is answered when leadership is lost, for the outcome is decided elsewhere."""
     cluster = led_by_one()
