@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import tenacity
 
 from tests.compose.ledger import BrokenPromiseError, Ledger, busiest_leader, create_topic, in_sync_counts
-from tests.compose.stack import BOOTSTRAP_SERVERS, Stack, UnhealthyError, compose_command
+from tests.compose.stack import BOOTSTRAP_SERVERS, Stack, compose_command
 
 TOPIC = "orders"
 
@@ -93,9 +93,9 @@ def main() -> None:
         stack.build()
     try:
         judge(stack)
-    except (BrokenPromiseError, UnhealthyError) as error:
-        print(stack.logs(lines=80), f"FAILED: {error}", sep="\n")
-        raise SystemExit(1) from error
+    except Exception as error:
+        print(stack.logs(lines=80), f"FAILED: {error!r}", sep="\n")
+        raise
     finally:
         if not arguments.keep:
             stack.down()

@@ -31,7 +31,8 @@ class Record:
 def create_topic(bootstrap_servers: str, topic: str) -> None:
     """Six partitions, three replicas, two of which must have synced a record before it is acknowledged."""
     new = NewTopic(topic, num_partitions=PARTITIONS, replication_factor=3, config={"min.insync.replicas": "2"})
-    AdminClient({"bootstrap.servers": bootstrap_servers}).create_topics([new], request_timeout=20)[topic].result(30)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})  # named: a client without a name is destroyed before it answers
+    admin.create_topics([new], request_timeout=20)[topic].result(30)
 
 
 def in_sync_counts(bootstrap_servers: str, topic: str) -> dict[int, int]:
