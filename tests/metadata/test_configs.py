@@ -1,0 +1,252 @@
+"""Settings: what is allowed, which layer counts, and what an alteration brings about."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quorumlog.metadata.broker_config import BROKER_SETTINGS, describe_broker_config
+from quorumlog.metadata.image import NO_LEADER, Image
+from quorumlog.metadata.records import ConfigRecord, PartitionChange, Record, ResourceKind
+from quorumlog.metadata.replay import replay
+from quorumlog.metadata.requests import AlterConfigs, AlterConfigsReply, ConfigChange, ConfigOperation, ResourceChanges
+from quorumlog.metadata.settings import Setting, SettingSource, SettingType, Synonym
+from quorumlog.metadata.topic_config import TOPIC_SETTINGS, TopicConfig, describe_topic_config, effective_topic_config
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from .conftest import ControllerOf
+from .given import TOPIC_ID, broker_record, image_of, state
+
+SET, DELETE, APPEND, SUBTRACT = ConfigOperation
+EVENTS = image_of(partitions=[state((1, 2, 3))], min_isr=2)
+
+
+def topic_set(key: str, value: str | None, operation: ConfigOperation = SET) -> ResourceChanges:
+    return ResourceChanges(ResourceKind.TOPIC, "events", (ConfigChange(key, operation, value),))
+
+
+def broker_set(name: str, key: str, value: str | None, operation: ConfigOperation = SET) -> ResourceChanges:
+    return ResourceChanges(ResourceKind.BROKER, name, (ConfigChange(key, operation, value),))
+
+
+def topic_record(key: str, value: str | None) -> ConfigRecord:
+    return ConfigRecord(ResourceKind.TOPIC, "events", key, value)
+
+
+def codes(reply: object) -> list[ErrorCode]:
+    assert isinstance(reply, AlterConfigsReply)
+    assert all((resource.error_message is None) == (resource.error_code is ErrorCode.none) for resource in reply.resources)
+    return [resource.error_code for resource in reply.resources]
+
+
+# --- the tables
+
+
+def test_table_and_dataclass_say_the_same() -> None:
+    """Each topic setting has its field, and the same default."""
+    assert {name.replace(".", "_") for name in TOPIC_SETTINGS} == {field.name for field in fields(TopicConfig)}
+    assert effective_topic_config(Image("test"), "any", {}) == TopicConfig()
+
+
+@pytest.mark.parametrize("setting", [*TOPIC_SETTINGS.values(), *BROKER_SETTINGS.values()], ids=lambda setting: setting.name)
+def test_defaults_are_allowed_and_documented(setting: Setting) -> None:
+    """A default that its own bounds refuse could never be set back by hand."""
+    setting.parse(setting.default)
+    assert setting.documentation.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("retention.ms", "-2", "from -1 to"),
+        ("retention.ms", "5.0", "whole number"),
+        ("retention.ms", "", "whole number"),
+        ("retention.ms", "9" * 10_000, "whole number"),
+        ("retention.ms", "٣", "whole number"),
+        ("retention.ms", "--1", "whole number"),
+        ("segment.bytes", str(2**31), "to 2147483647"),
+        ("min.insync.replicas", "0", "from 1 to"),
+        ("unclean.leader.election.enable", "yes", "true or false"),
+        ("message.timestamp.type", "createtime", "CreateTime, LogAppendTime"),
+        ("cleanup.policy", "compact", "only delete is offered yet"),
+        ("cleanup.policy", "delete,compact", "only delete is offered yet"),
+        ("cleanup.policy", "shred", "expected delete"),
+        ("cleanup.policy", "", "expected delete"),
+        ("compression.type", "zstd", "only producer is offered yet"),
+    ],
+)
+def test_refusals_name_the_setting_and_what_is_allowed(name: str, value: str, sentence: str) -> None:
+    """The one who typed it learns what to type."""
+    with pytest.raises(ClusterError, match=sentence) as refused:
+        TOPIC_SETTINGS[name].parse(value)
+    assert refused.value.code is ErrorCode.invalid_config
+    assert refused.value.message.startswith(name) and len(refused.value.message) < 300
+
+
+@given(st.sampled_from(list(TOPIC_SETTINGS.values())), st.text(max_size=30))
+def test_any_text_is_taken_or_refused(setting: Setting, text: str) -> None:
+    """No input raises anything but INVALID_CONFIG, and what is taken has the setting's type."""
+    try:
+        value = setting.parse(text)
+    except ClusterError as error:
+        assert error.code is ErrorCode.invalid_config
+    else:
+        number = setting.type in (SettingType.INT, SettingType.LONG)
+        assert isinstance(value, bool if setting.type is SettingType.BOOLEAN else int if number else str)
+
+
+# --- layers
+
+
+def test_the_nearest_layer_counts() -> None:
+    """Topic over broker over all brokers over static over default, seen as the layers come one by one."""
+    image, static = EVENTS, {"log.retention.ms": "2"}
+    record = ConfigRecord
+    seen = [effective_topic_config(image, "events", {}, 1), effective_topic_config(image, "events", static, 1)]
+    for layer in (
+        record(ResourceKind.BROKER, "", "log.retention.ms", "3"),
+        record(ResourceKind.BROKER, "1", "log.retention.ms", "4"),
+        record(ResourceKind.TOPIC, "events", "retention.ms", "5"),
+    ):
+        image = replay(image, layer)
+        seen.append(effective_topic_config(image, "events", static, 1))
+    assert [config.retention_ms for config in seen] == [604800000, 2, 3, 4, 5]
+    assert effective_topic_config(image, "other", static).retention_ms == 3, "without a node id no single broker counts"
+
+
+def test_describing_shows_where_a_value_comes_from() -> None:
+    """The value that counts, its source, and every other layer that has one."""
+    image = replay(EVENTS, topic_record("retention.ms", "5"))
+    (entry,) = describe_topic_config(image, "events", {"log.retention.ms": "2"}, names=["retention.ms", "colour"])
+    assert (entry.value, entry.source, entry.is_default, entry.type) == ("5", SettingSource.TOPIC, False, SettingType.LONG)
+    assert entry.synonyms == (
+        Synonym("retention.ms", "5", SettingSource.TOPIC),
+        Synonym("log.retention.ms", "2", SettingSource.STATIC),
+        Synonym("log.retention.ms", "604800000", SettingSource.DEFAULT),
+    )
+    everything = describe_topic_config(EVENTS, "events", {})
+    assert [entry.name for entry in everything] == sorted(TOPIC_SETTINGS)
+    assert {entry.name for entry in everything if not entry.is_default} == {"min.insync.replicas"}
+
+
+def test_brokers_are_described_whole_and_their_defaults_as_set() -> None:
+    """One broker shows every setting; "all brokers" shows what was set for them."""
+    one = {entry.name: entry for entry in describe_broker_config(EVENTS, 1, {"num.partitions": "6"})}
+    assert (one["num.partitions"].value, one["num.partitions"].read_only) == ("6", True)
+    assert one["min.insync.replicas"].source is SettingSource.ALL_BROKERS
+    assert [entry.name for entry in describe_broker_config(EVENTS, None, {})] == ["min.insync.replicas"]
+
+
+# --- altering
+
+
+def test_settings_are_set_and_deleted(controller_of: ControllerOf) -> None:
+    """What is so already needs no record."""
+    controller = controller_of(EVENTS)
+    first = controller.decide(AlterConfigs((topic_set("retention.ms", " 5 "),)), 0.1)
+    assert first.records == (topic_record("retention.ms", "5"),) and codes(first.reply) == [ErrorCode.none]
+    assert controller.decide(AlterConfigs((topic_set("retention.ms", "5"),)), 0.2).records == ()
+    gone = controller.decide(AlterConfigs((topic_set("retention.ms", None, DELETE),)), 0.3)
+    assert gone.records == (topic_record("retention.ms", None),)
+    assert controller.decide(AlterConfigs((topic_set("retention.ms", None, DELETE),)), 0.4).records == ()
+
+
+def test_lists_are_added_to_and_taken_from(controller_of: ControllerOf) -> None:
+    """APPEND starts from the value that counts; what is in the list already is not doubled; no list may become empty."""
+    controller = controller_of(EVENTS)
+    appended = controller.decide(AlterConfigs((topic_set("cleanup.policy", "delete", APPEND),)), 0.1)
+    assert appended.records == (topic_record("cleanup.policy", "delete"),)
+    taken = controller.decide(AlterConfigs((topic_set("cleanup.policy", "delete", SUBTRACT),)), 0.2)
+    assert codes(taken.reply) == [ErrorCode.invalid_config]
+
+
+@pytest.mark.parametrize(
+    ("resource", "code"),
+    [
+        (topic_set("colour", "red"), ErrorCode.invalid_config),
+        (topic_set("retention.ms", None), ErrorCode.invalid_config),
+        (topic_set("retention.ms", "1", APPEND), ErrorCode.invalid_config),
+        (ResourceChanges(ResourceKind.TOPIC, "no", ()), ErrorCode.unknown_topic_or_partition),
+        (
+            ResourceChanges(
+                ResourceKind.TOPIC, "events", (ConfigChange("retention.ms", SET, "1"), ConfigChange("retention.ms", SET, "2"))
+            ),
+            ErrorCode.invalid_request,
+        ),
+        (
+            ResourceChanges(
+                ResourceKind.TOPIC, "events", (ConfigChange("retention.ms", SET, "1"), ConfigChange("colour", SET, "2"))
+            ),
+            ErrorCode.invalid_config,
+        ),
+        (broker_set("7", "log.retention.ms", "1"), ErrorCode.broker_id_not_registered),
+        (broker_set("01", "log.retention.ms", "1"), ErrorCode.broker_id_not_registered),
+        (broker_set("", "num.partitions", "3"), ErrorCode.invalid_config),
+        (broker_set("", "retention.ms", "3"), ErrorCode.invalid_config),
+        (broker_set("1", "min.insync.replicas", "1"), ErrorCode.invalid_config),
+        (broker_set("1", "unclean.leader.election.enable", "true"), ErrorCode.invalid_config),
+        (broker_set("", "min.insync.replicas", None, DELETE), ErrorCode.invalid_config),
+    ],
+)
+def test_a_bad_alteration_is_refused_whole_and_alone(
+    controller_of: ControllerOf, resource: ResourceChanges, code: ErrorCode
+) -> None:
+    """None of a refused resource's changes is made; another resource of the same request is altered."""
+    good = broker_set("2", "log.retention.ms", "9")
+    decision = controller_of(EVENTS).decide(AlterConfigs((resource, good)), 0.1)
+    assert codes(decision.reply) == [code, ErrorCode.none]
+    assert decision.records == (ConfigRecord(ResourceKind.BROKER, "2", "log.retention.ms", "9"),)
+
+
+def test_unknown_settings_are_told_the_known_ones(controller_of: ControllerOf) -> None:
+    """The sentence lists what could have been meant."""
+    reply = controller_of(EVENTS).decide(AlterConfigs((topic_set("retention", "1"),)), 0.1).reply
+    assert isinstance(reply, AlterConfigsReply) and "retention.ms" in (reply.resources[0].error_message or "")
+
+
+def test_a_resource_named_twice_and_validation_change_nothing(controller_of: ControllerOf) -> None:
+    """Doubled resources are ambiguous; validate_only answers without doing."""
+    controller = controller_of(EVENTS)
+    doubled = controller.decide(AlterConfigs((topic_set("retention.ms", "1"), topic_set("segment.ms", "1"))), 0.1)
+    assert (doubled.records, codes(doubled.reply)) == ((), [ErrorCode.invalid_request] * 2)
+    checked = controller.decide(AlterConfigs((topic_set("retention.ms", "1"),), validate_only=True), 0.1)
+    assert (checked.records, codes(checked.reply)) == ((), [ErrorCode.none])
+
+
+@pytest.mark.parametrize(
+    ("resource", "record"),
+    [
+        (topic_set("min.insync.replicas", "1"), topic_record("min.insync.replicas", "1")),
+        (
+            broker_set("", "min.insync.replicas", "1"),
+            ConfigRecord(ResourceKind.BROKER, "", "min.insync.replicas", "1"),
+        ),
+    ],
+)
+def test_another_min_isr_ends_eligibility(controller_of: ControllerOf, resource: ResourceChanges, record: Record) -> None:
+    """From now on the ISR may commit what ELR members lack; where the ISR is empty nobody commits, and the ELR stays."""
+    partitions = [
+        state((1, 2), (1,), elr=(2,)),
+        state((1, 3), (), elr=(3,), leader=NO_LEADER, partition=1),
+        state((1, 2), partition=2),
+    ]
+    controller = controller_of(image_of([1, 2, broker_record(3, 3, fenced=True)], partitions, min_isr=2))
+    decision = controller.decide(AlterConfigs((resource,)), 0.1)
+    assert decision.records == (record, PartitionChange(TOPIC_ID, 0, 1, elr=()))
+
+
+def test_min_isr_of_the_cluster_leaves_topics_with_their_own_alone(controller_of: ControllerOf) -> None:
+    """What does not change for a topic does not touch its partitions; nor does the same value set anew."""
+    own = image_of([1, 2], [state((1, 2), (1,), elr=(2,))], min_isr=1, topic_configs={"min.insync.replicas": "2"})
+    assert len(controller_of(own).decide(AlterConfigs((broker_set("", "min.insync.replicas", "3"),)), 0.1).records) == 1
+    assert controller_of(own).decide(AlterConfigs((topic_set("min.insync.replicas", "2"),)), 0.1).records == ()
+
+
+def test_allowing_unclean_election_elects(controller_of: ControllerOf) -> None:
+    """Who allows records to be lost wants the partition back now."""
+    image = image_of([1, broker_record(2, 2, fenced=True)], [state((1, 2), (2,), leader=NO_LEADER)], min_isr=1)
+    decision = controller_of(image).decide(AlterConfigs((topic_set("unclean.leader.election.enable", "true"),)), 0.1)
+    assert decision.records == (
+        topic_record("unclean.leader.election.enable", "true"),
+        PartitionChange(TOPIC_ID, 0, 1, isr=(1,), leader=1, leader_epoch=1),
+    )
