@@ -127,13 +127,7 @@ class Reading:
                     return
 
     def _end_of(self, start: TopicPartition) -> int:
-        def watermarks() -> tuple[int, int]:
-            found = self.consumer.get_watermark_offsets(start, timeout=kafka.REQUEST_TIMEOUT_S)
-            if found is None:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-            return found[0], found[1]
-
-        low, high = kafka.patiently(watermarks)
+        low, high = kafka.watermarks(self.consumer, start)
         if low == high or start.offset == OFFSET_END or start.offset >= high:
             self._open.discard(start.partition)
         return high

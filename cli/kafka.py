@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import click
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from tenacity import Retrying, retry_if_exception, retry_if_result, stop_after_delay, wait_fixed, wait_random_exponential
 
@@ -64,6 +64,18 @@ def topic_metadata(client: AdminClient | Producer | Consumer, topic: str) -> Any
     if found is None:
         raise click.ClickException(f"there is no topic {topic!r}")
     return found
+
+
+def watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The first offset of a partition and the one after its last. Raises KafkaException."""
+
+    def ask() -> tuple[int, int]:
+        found = consumer.get_watermark_offsets(partition, timeout=REQUEST_TIMEOUT_S)
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return found[0], found[1]
+
+    return patiently(ask)
 
 
 def wait_for_leaders(client: AdminClient, topic: str, timeout_s: float = RETRY_S) -> Any:

@@ -38,9 +38,7 @@ def local() -> None:
 @click.option("--nodes", "node_count", type=click.IntRange(1, NODE_COUNT_MAX), help=f"[default: {DEFAULT_NODE_COUNT}]")
 @directory_option
 @click.option("--base-port", type=click.IntRange(1, 65_535), help=f"Kafka port of node 1. [default: {DEFAULT_BASE_PORT}]")
-@click.option(
-    "--set", "settings", multiple=True, type=assignment, metavar="KEY=VALUE", help="A setting for every node; may be given again."
-)
+@click.option("--set", "settings", multiple=True, type=assignment, metavar="KEY=VALUE", help="For every node; repeatable.")
 @click.option("--detach", is_flag=True, help="Leave the cluster running and return.")
 @timeout_option
 def up(

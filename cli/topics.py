@@ -36,9 +36,7 @@ def topics() -> None:
 @click.argument("name")
 @click.option("--partitions", default=BROKER_DEFAULT, type=click.IntRange(min=1), help="[default: the cluster's]")
 @click.option("--replication-factor", default=BROKER_DEFAULT, type=click.IntRange(min=1), help="[default: the cluster's]")
-@click.option(
-    "--config", "settings", multiple=True, type=assignment, metavar="KEY=VALUE", help="A topic setting; may be given again."
-)
+@click.option("--config", "settings", multiple=True, type=assignment, metavar="KEY=VALUE", help="Topic setting; repeatable.")
 @bootstrap_option
 @output_option
 def create(
