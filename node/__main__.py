@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import NoReturn
@@ -24,7 +25,9 @@ from quorumlog.host.ports import StorageError
 from quorumlog.host.store import RocksStore
 from quorumlog.raft.errors import StorageRefused
 from quorumlog.raft.identity import StorageIdentity, adopt_voters, format_quorum, read_identity
+from quorumlog.wire.codec import prepare
 
+from .api_table import API_TABLE
 from .config import ConfigError, NodeConfig, load_config, parse_address
 from .http import HttpListener
 from .metrics import Metrics
@@ -142,6 +145,7 @@ async def _run(config: NodeConfig, started: float) -> int:
         await peers.start(listen.host, listen.port)
         await node.kafka.start(parse_address("kafka_listen", config.kafka_listen))
         await http.start(parse_address("http_listen", config.http_listen))
+        threading.Thread(target=prepare, args=(API_TABLE,), name="compile codecs", daemon=True).start()
         gc.collect()
         gc.freeze()
         logger.info("node %d of cluster %s listens after %.2f s", config.node_id, config.cluster_id, time.monotonic() - started)

@@ -19,7 +19,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .active_controller import ActiveController, Answer
 from .cluster import ClusterView
-from .quorum_link import is_process_gone
+from .suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,11 @@ CALL_TIMEOUT_S = 5.0
 class ControllerServer:
     """On every voter: answers requests while this node is the active controller, and points to it otherwise."""
 
-    def __init__(self, controller: ActiveController, cluster: ClusterView, peers: Peers) -> None:
+    def __init__(self, controller: ActiveController, cluster: ClusterView, peers: Peers, suspects: Suspects) -> None:
         self._controller = controller
         self._cluster = cluster
         self._peers = peers
+        self._suspects = suspects
         self._sessions: dict[int, PeerStream] = {}
 
     def start(self) -> None:
@@ -51,7 +52,7 @@ class ControllerServer:
         await asyncio.gather(*(self._fence_if_gone(node) for node in silent))
 
     async def _fence_if_gone(self, node_id: int) -> None:
-        if await is_process_gone(self._peers, node_id) and node_id not in self._sessions:
+        if await self._suspects.is_gone(node_id) and node_id not in self._sessions:
             logger.warning("broker %d is gone: its port refuses connections", node_id)
             await self._controller.on_process_gone(node_id)
 

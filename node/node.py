@@ -42,6 +42,7 @@ from .replication_follower import FollowerSide
 from .replication_leader import LeaderSide
 from .services import Services
 from .session import BrokerSession, registration_of
+from .suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
         self.cluster = ClusterView(config.cluster_id)
+        self.suspects = Suspects(self.cluster, host.peers)
         self.machine = MetadataMachine(config.cluster_id, on_image=self._on_image)
         self.controller = self._make_quorum() if config.is_voter else None
         voters = sorted(config.voter_addresses)
@@ -87,6 +89,7 @@ class Node:
             config=config,
             clock=host.clock,
             cluster=self.cluster,
+            suspects=self.suspects,
             replicas=self.replicas,
             controller=self.controller_client,
             session=self.session,
@@ -104,7 +107,7 @@ class Node:
         config, host = self.config, self.host
         events = QuorumEvents(self.cluster, self._deliver)
         others = [voter for voter in sorted(config.voter_addresses) if voter != config.node_id]
-        self.link = QuorumLink(host.peers, others, on_gone=self._on_voter_gone)
+        self.link = QuorumLink(host.peers, others, self.suspects, on_gone=self._on_voter_gone)
         quorum = Quorum(
             quorum_config(config),
             store=host.store,
@@ -121,7 +124,7 @@ class Node:
         )
         events.activate = self._activate
         events.deactivate = controller.deactivate
-        self.controller_server = ControllerServer(controller, self.cluster, host.peers)
+        self.controller_server = ControllerServer(controller, self.cluster, host.peers, self.suspects)
         self.publisher = MetadataPublisher(self.cluster, host.peers)
         return controller
 
@@ -150,7 +153,8 @@ class Node:
             on_fatal=self._on_fatal,
         )
         self.leader_side = LeaderSide(replicas, clock=host.clock, message_bytes=config.replication_message_bytes)
-        self.follower_side = FollowerSide(replicas, host.peers, host.clock, ping_s=config.replication_ping_ms / 1000)
+        self.follower_side = FollowerSide(
+            replicas, host.peers, self.suspects, host.clock, ping_s=config.replication_ping_ms / 1000)
         replicas.followers, replicas.leaders = self.leader_side, self.follower_side
         self.cluster.subscribe(self._learn_addresses)
         self.cluster.subscribe(replicas.on_image)

@@ -12,31 +12,22 @@ from collections.abc import Callable
 from quorumlog.host.ports import PeerGone, Peers, PeerStream
 from quorumlog.raft.thread import QuorumThread
 
+from .suspects import Suspects
+
 logger = logging.getLogger(__name__)
 
 SERVICE = "raft"
 CONNECT_TIMEOUT_S = 1.0
 RECONNECT_PAUSE_S = 0.1
 QUEUED_FRAMES_MAX = 10_000
-REFUSAL_TRIES = 5
-REFUSAL_PAUSE_S = 0.02
-
-
-async def is_process_gone(peers: Peers, node_id: int) -> bool:
-    """After a connection broke: does the node's port refuse a new one? A dying process closes its sockets one after the other,
-    so look a few times."""
-    for _ in range(REFUSAL_TRIES):
-        if await peers.is_refused(node_id):
-            return True
-        await asyncio.sleep(REFUSAL_PAUSE_S)
-    return False
 
 
 class QuorumLink:
     """Owned by a node that is a voter. `on_gone(node)` is called when another voter's process is known to be gone."""
 
-    def __init__(self, peers: Peers, others: list[int], *, on_gone: Callable[[int], None]) -> None:
+    def __init__(self, peers: Peers, others: list[int], suspects: Suspects, *, on_gone: Callable[[int], None]) -> None:
         self._peers = peers
+        self._suspects = suspects
         self._on_gone = on_gone
         self._queues: dict[int, deque[bytes]] = {peer: deque() for peer in others}
         self._wakes: dict[int, asyncio.Event] = {peer: asyncio.Event() for peer in others}
@@ -110,7 +101,7 @@ class QuorumLink:
             ended.cancel()
             await asyncio.wait({ended})
             await stream.close()
-        gone = await is_process_gone(self._peers, peer)
+        gone = await self._suspects.is_gone(peer)
         logger.info("stream to voter %d ended%s", peer, ", its process is gone" if gone else "")
         self._thread.on_peer_disconnected(peer, process_gone=gone)
         if gone:

@@ -17,20 +17,22 @@ from tenacity import wait_exponential_jitter
 
 from .replicas import Replicas
 from .replication_messages import BadMessage, decode_leader_message
+from .suspects import Suspects
 
 logger = logging.getLogger(__name__)
 
 SERVICE = "replication"
 CONNECT_TIMEOUT_S = 2.0
-RETRY_PAUSE_S = 0.1
+RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S = 0.02, 1.0
 
 
 class FollowerSide:
     """Owned by the node: one fetcher per leader node."""
 
-    def __init__(self, replicas: Replicas, peers: Peers, clock: Clock, *, ping_s: float) -> None:
+    def __init__(self, replicas: Replicas, peers: Peers, suspects: Suspects, clock: Clock, *, ping_s: float) -> None:
         self._replicas = replicas
         self._peers = peers
+        self._suspects = suspects
         self._clock = clock
         self._ping_s = ping_s
         self._fetchers: dict[int, ReplicaFetcher] = {}
@@ -43,7 +45,9 @@ class FollowerSide:
             return
         fetcher = self._fetchers.get(leader)
         if fetcher is None:
-            fetcher = ReplicaFetcher(leader, self._replicas, self._peers, self._clock, self._ping_s, on_idle=self._on_idle)
+            fetcher = ReplicaFetcher(
+                leader, self._replicas, self._peers, self._suspects, self._clock, self._ping_s, on_idle=self._on_idle
+            )
             self._fetchers[leader] = fetcher
         self._fetcher_of[partition] = fetcher
         fetcher.add(partition)
@@ -74,6 +78,7 @@ class ReplicaFetcher:
         leader: int,
         replicas: Replicas,
         peers: Peers,
+        suspects: Suspects,
         clock: Clock,
         ping_s: float,
         *,
@@ -82,6 +87,7 @@ class ReplicaFetcher:
         self.leader = leader
         self._replicas = replicas
         self._peers = peers
+        self._suspects = suspects
         self._clock = clock
         self._ping_s = ping_s
         self._on_idle = on_idle
@@ -93,6 +99,7 @@ class ReplicaFetcher:
         self._acknowledgments: dict[Partition, None] = {}
         self._wake = asyncio.Event()
         self._retries: set[asyncio.TimerHandle] = set()
+        self._refusals: dict[Partition, int] = {}  # in a row
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"fetch from node {leader}")
 
     def add(self, partition: Partition) -> None:
@@ -102,6 +109,7 @@ class ReplicaFetcher:
     def remove(self, partition: Partition) -> None:
         handle = self._handles.pop(partition, -1)
         self._begins.pop(partition, None)
+        self._refusals.pop(partition, None)
         self._acknowledgments.pop(partition, None)
         if handle >= 0:
             del self._partitions[handle]
@@ -150,6 +158,7 @@ class ReplicaFetcher:
             sender.cancel()
             await asyncio.wait({sender})
             await stream.close()
+        await self._suspects.is_gone(self.leader)
         return True
 
     def _begin_all(self) -> None:
@@ -254,6 +263,7 @@ class ReplicaFetcher:
             log_start_offset=section.log_start_offset,
             wall_ms=self._clock.wall_ms(),
         )
+        self._refusals.pop(partition, None)
         if records:
             self._replicas.on_fetched(partition)
 
@@ -264,7 +274,9 @@ class ReplicaFetcher:
             self._retries.discard(timer)
             self._begin(partition)
 
-        timer = asyncio.get_running_loop().call_later(RETRY_PAUSE_S, begin)
+        refusals = self._refusals[partition] = self._refusals.get(partition, 0) + 1
+        pause_s = min(RETRY_PAUSE_MAX_S, RETRY_PAUSE_MIN_S * 2 ** min(refusals - 1, 10))
+        timer = asyncio.get_running_loop().call_later(pause_s, begin)
         self._retries.add(timer)
 
 

@@ -11,6 +11,7 @@ from .controller_link import ControllerClient
 from .producer_ids import ProducerIds
 from .replicas import Replicas
 from .session import BrokerSession
+from .suspects import Suspects
 
 
 @dataclass(slots=True)
@@ -18,6 +19,7 @@ class Services:
     config: NodeConfig
     clock: Clock
     cluster: ClusterView
+    suspects: Suspects
     replicas: Replicas
     controller: ControllerClient
     session: BrokerSession

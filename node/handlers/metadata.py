@@ -4,6 +4,7 @@
 """Tells a client who is in the cluster and who leads what. Creates unknown topics where that is allowed."""
 
 from collections.abc import Awaitable, Iterable
+from inspect import isawaitable
 from typing import Any
 
 from quorumlog.metadata.broker_config import broker_value
@@ -19,6 +20,17 @@ CREATE_TIMEOUT_S = 5.0
 
 
 def handle_metadata(services: Services, call: Call) -> Body | Awaitable[Body]:
+    return _answer_with_news(services, call) if services.suspects.any else _answer(services, call)
+
+
+async def _answer_with_news(services: Services, call: Call) -> Body:
+    """A node has just died: the client asks because of that, and is better served with the new leaders a moment later."""
+    await services.suspects.news()
+    answer = _answer(services, call)
+    return await answer if isawaitable(answer) else answer
+
+
+def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
     wanted = call.message.topics
     if wanted is None or (call.version == 0 and not wanted):
         topics = [_describe(services.image, topic) for _, topic in sorted(services.image.topics.items())]

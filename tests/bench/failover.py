@@ -4,6 +4,7 @@ Default client settings but for acks=all; one record every few milliseconds to e
 node is also the active controller (the Raft leader). After each round the node comes back and is in sync again.
 """
 
+import contextlib
 import json
 import statistics
 import threading
@@ -27,7 +28,6 @@ class SteadyProducer:
     def __init__(self, bootstrap: str) -> None:
         self._producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "acks": "all"})
         self.acknowledged_at: dict[int, list[float]] = {partition: [] for partition in range(PARTITIONS)}
-        self.sent_at: dict[int, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -43,18 +43,13 @@ class SteadyProducer:
     def _run(self) -> None:
         while not self._stop.is_set():
             for partition in self.acknowledged_at:
-                sent_at = time.monotonic()
-
-                def on_delivery(error: object, message: confluent_kafka.Message, sent_at: float = sent_at) -> None:
-                    if error is None:
-                        self.acknowledged_at[message.partition()].append(time.monotonic())
-                        self.sent_at[message.partition()] = sent_at
-
-                try:
-                    self._producer.produce(TOPIC, b"x" * 100, partition=partition, on_delivery=on_delivery)
-                except BufferError:
-                    pass
+                with contextlib.suppress(BufferError):
+                    self._producer.produce(TOPIC, b"x" * 100, partition=partition, on_delivery=self._on_delivery)
             self._producer.poll(PACE_S)
+
+    def _on_delivery(self, error: object, message: confluent_kafka.Message) -> None:
+        if error is None:
+            self.acknowledged_at[message.partition()].append(time.monotonic())
 
 
 def measure_round(cluster: LocalCluster, producer: SteadyProducer, *, kill_controller: bool) -> dict[str, object]:
@@ -63,8 +58,9 @@ def measure_round(cluster: LocalCluster, producer: SteadyProducer, *, kill_contr
     victim = controller if kill_controller else busiest_leader(cluster.bootstrap_servers, TOPIC)
     led = [partition for partition, leader in leaders_of(cluster.bootstrap_servers, TOPIC).items() if leader == victim]
     killed_at = time.monotonic()
-    cluster.kill(victim)
-    waits = {partition: _next_acknowledgment(producer, partition, killed_at) - killed_at for partition in led}
+    cluster.kill(victim)  # returns when the process is gone
+    gone_at = time.monotonic()
+    waits = {partition: _next_acknowledgment(producer, partition, gone_at) - killed_at for partition in led}
     cluster.start(victim)
     wait_in_sync(cluster.bootstrap_servers, TOPIC)
     return {
@@ -75,12 +71,13 @@ def measure_round(cluster: LocalCluster, producer: SteadyProducer, *, kill_contr
     }
 
 
-def _next_acknowledgment(producer: SteadyProducer, partition: int, killed_at: float, timeout_s: float = 30.0) -> float:
-    """When the first record that was sent after the kill was acknowledged: an answer from before the kill does not count."""
+def _next_acknowledgment(producer: SteadyProducer, partition: int, gone_at: float, timeout_s: float = 30.0) -> float:
+    """When the first record since the node was gone was acknowledged: an answer from before does not count."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        if producer.sent_at.get(partition, 0.0) > killed_at:
-            return next(at for at in producer.acknowledged_at[partition] if at > killed_at)
+        answers = producer.acknowledged_at[partition]
+        if answers and answers[-1] > gone_at:
+            return next(at for at in answers if at > gone_at)
         time.sleep(0.002)
     raise TimeoutError(f"partition {partition} took no record for {timeout_s} s")
 
