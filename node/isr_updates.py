@@ -13,6 +13,7 @@ from quorumlog.metadata.requests import AlterIsr, AlterIsrReply, IsrProposal, Is
 from quorumlog.partitions.partition import Partition, Role
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
+from .cluster import ClusterView
 from .controller_link import ControllerClient
 from .replicas import PartitionKey, Replicas
 from .session import BrokerSession
@@ -27,8 +28,16 @@ class IsrUpdates:
     """Owned by the node: one task, for as long as the node runs."""
 
     def __init__(
-        self, replicas: Replicas, controller: ControllerClient, session: BrokerSession, clock: Clock, *, interval_s: float
+        self,
+        replicas: Replicas,
+        cluster: ClusterView,
+        controller: ControllerClient,
+        session: BrokerSession,
+        clock: Clock,
+        *,
+        interval_s: float,
     ) -> None:
+        self._cluster = cluster
         self._replicas = replicas
         self._controller = controller
         self._session = session
@@ -66,7 +75,7 @@ class IsrUpdates:
         for key, partition in self._replicas.by_id.items():
             if partition.role is Role.LEADER and len(wanted) < PROPOSALS_MAX:
                 isr = partition.isr_wanted(now)
-                if isr is not None:
+                if isr is not None and self._can_join(set(isr) - set(partition.isr)):
                     wanted[key] = (partition, isr)
         if not wanted:
             return
@@ -79,6 +88,11 @@ class IsrUpdates:
         assert isinstance(reply, AlterIsrReply)
         for result in reply.partitions:
             self._on_result(wanted[result.topic_id, result.partition][0], result)
+
+    def _can_join(self, nodes: set[int]) -> bool:
+        """The controller would refuse who is fenced or about to stop."""
+        brokers = [self._cluster.image.broker(node) for node in nodes]
+        return all(broker is not None and not broker.fenced and not broker.in_shutdown for broker in brokers)
 
     def _on_result(self, partition: Partition, result: IsrResult) -> None:
         if result.error_code is ErrorCode.none:

@@ -90,6 +90,7 @@ class KafkaConnection(asyncio.Protocol):
         self._reading = True
         self._held_bytes = 0
         self._transport: asyncio.Transport | None = None
+        self._connected_at = asyncio.get_running_loop().time()
         self.client = "?"
 
     # --- asyncio.Protocol
@@ -173,7 +174,7 @@ class KafkaConnection(asyncio.Protocol):
         api_key = int.from_bytes(frame[:2], "big")
         if api_key != PRODUCE and len(frame) > OTHER_REQUEST_BYTES_MAX:
             raise BadRequest(f"request of {len(frame)} bytes, allowed are {OTHER_REQUEST_BYTES_MAX} for all but produce")
-        result = self._dispatcher.dispatch(frame, self.client)
+        result = self._dispatcher.dispatch(frame, self.client, asyncio.get_running_loop().time() - self._connected_at)
         slot = Slot()
         self._slots.append(slot)
         if isinstance(result, Response):

@@ -83,7 +83,7 @@ class Node:
         self.replicas = self._make_replicas()
         self.session = self._make_session(identity)
         self.isr_updates = IsrUpdates(
-            self.replicas, self.controller_client, self.session, host.clock, interval_s=ISR_LOOK_S
+            self.replicas, self.cluster, self.controller_client, self.session, host.clock, interval_s=ISR_LOOK_S
         )
         self.services = Services(
             config=config,

@@ -110,6 +110,7 @@ class FollowerSession:
 
     def end(self) -> None:
         for partition in list(self._by_partition):
+            partition.on_follower_lost(self.follower)
             self._side.detach(partition, self)
 
     # --- what the follower says

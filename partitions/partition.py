@@ -364,6 +364,10 @@ class Partition:
         self._replica.on_position(follower, position.flushed_offset, now)
         return None
 
+    def on_follower_lost(self, follower: int) -> None:
+        """The stream on which the follower told its position has ended."""
+        self._replica.on_lost(follower)
+
     def on_follower_ack(self, follower: int, leader_epoch: int, flushed_offset: int, now: float) -> bool:
         """A follower synced up to an offset. True if the high watermark moved."""
         return self.damage is None and self._replica.on_acknowledged(follower, leader_epoch, flushed_offset, now)

@@ -23,6 +23,7 @@ class _Follower:
     caught_up_at: float = -inf  # when it last had all there was
     mark_offset: int = UNKNOWN_OFFSET  # the log end at its last sign of life: reaching it means it had all there was then
     mark_at: float = -inf
+    is_fetching: bool = False  # from its position until its stream ends
 
 
 class ReplicaCore:
@@ -146,7 +147,16 @@ class ReplicaCore:
         seen = self._followers[follower]
         # Its disk may have lost what it once acknowledged (it was repaired): believe the newest word.
         seen.flushed_offset = UNKNOWN_OFFSET
+        seen.is_fetching = True
         return self._note(seen, flushed_offset, now)
+
+    def on_lost(self, follower: int) -> None:
+        """The follower's stream ended. What it flushed still counts, but it may come back with another disk: it joins the
+        in-sync set only after it has told its position again.
+        """
+        seen = self._followers.get(follower)
+        if seen is not None:
+            seen.is_fetching = False
 
     def on_acknowledged(self, follower: int, leader_epoch: int, flushed_offset: int, now: float) -> bool:
         """A follower flushed up to an offset. True if the high watermark moved."""
@@ -208,7 +218,8 @@ class ReplicaCore:
         return follower.flushed_offset < self.log_end_offset and now - follower.caught_up_at > self._lag_time_max_s
 
     def _may_join(self, follower: _Follower) -> bool:
-        return follower.flushed_offset >= max(self.high_watermark, self._epoch_start_offset)  # rule 4
+        reached = max(self.high_watermark, self._epoch_start_offset)
+        return follower.is_fetching and follower.flushed_offset >= reached  # rule 4
 
     def _flushed_offset_of(self, node: int) -> int:
         if node == self.node_id:

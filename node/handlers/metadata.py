@@ -3,6 +3,7 @@
 # v9: flexible    v10: topic ids    v12: lookup by topic id    v13: top-level error code
 """Tells a client who is in the cluster and who leads what. Creates unknown topics where that is allowed."""
 
+import asyncio
 from collections.abc import Awaitable, Iterable
 from inspect import isawaitable
 from typing import Any
@@ -17,14 +18,21 @@ from ..dispatch import Api, Body, Call
 from ..services import Services
 
 CREATE_TIMEOUT_S = 5.0
+SETTLED_S = 0.5  # age of a connection from which on a metadata request is taken for a refresh
+NOTICE_S = 0.03  # a death is noticed by all within this time
 
 
 def handle_metadata(services: Services, call: Call) -> Body | Awaitable[Body]:
-    return _answer_with_news(services, call) if services.suspects.any else _answer(services, call)
+    # A client that is connected for long asks again mostly because something broke, and it may know before we do.
+    if services.suspects.any or call.connected_s > SETTLED_S:
+        return _answer_with_news(services, call)
+    return _answer(services, call)
 
 
 async def _answer_with_news(services: Services, call: Call) -> Body:
-    """A node has just died: the client asks because of that, and is better served with the new leaders a moment later."""
+    """Answer a moment later, with the new leaders if a node has just died: told of the dead one again, the client would come
+    back only after its back-off, which grows to a second."""
+    await asyncio.sleep(NOTICE_S)
     await services.suspects.news()
     answer = _answer(services, call)
     return await answer if isawaitable(answer) else answer

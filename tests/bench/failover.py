@@ -14,7 +14,7 @@ import click
 import confluent_kafka
 
 from quorumlog.testing import LocalCluster
-from tests.cluster.leaders import active_controller, busiest_leader, leaders_of, wait_in_sync
+from tests.cluster.leaders import active_controller, leaders_of, wait_in_sync
 from tests.events import create_topic
 
 TOPIC = "failover"
@@ -55,8 +55,9 @@ class SteadyProducer:
 def measure_round(cluster: LocalCluster, producer: SteadyProducer, *, kill_controller: bool) -> dict[str, object]:
     """Kill one leader; the longest of the waits of its partitions."""
     controller = active_controller(cluster)
-    victim = controller if kill_controller else busiest_leader(cluster.bootstrap_servers, TOPIC)
-    led = [partition for partition, leader in leaders_of(cluster.bootstrap_servers, TOPIC).items() if leader == victim]
+    leaders = leaders_of(cluster.bootstrap_servers, TOPIC)
+    victim = controller if kill_controller else min(set(leaders.values()) - {controller})
+    led = [partition for partition, leader in leaders.items() if leader == victim]
     killed_at = time.monotonic()
     cluster.kill(victim)  # returns when the process is gone
     gone_at = time.monotonic()
