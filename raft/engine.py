@@ -155,10 +155,11 @@ class Engine(Voter):
                 self._send_entries(peer)
 
     def _send_snapshot(self, peer: int) -> None:
-        while (chunk := self._sender.next_chunk(peer, self._clock.now())) is not None and self._send(peer, chunk):
-            pass
+        chunk = self._sender.next_chunk(peer, self._clock.now())
         if chunk is None:
             self._send(peer, Heartbeat())
+        while chunk is not None and self._send(peer, chunk):
+            chunk = self._sender.next_chunk(peer, self._clock.now())
 
     def _send_entries(self, peer: int) -> None:
         """The rest of the log, or one empty frame if there is none; only one frame to a follower that is being probed."""
@@ -255,8 +256,8 @@ class Engine(Voter):
             case AppendReply() if message.next_index <= self._journal.last.index + 1:
                 self._on_append_reply(sender, message)
             case SnapshotReply():
-                self._sender.on_acknowledged(sender, message.index, message.received_bytes, self._clock.now())
-                self._send_soon = True
+                # Only progress asks for more at once: answers to heartbeats would keep the two busy with nothing.
+                self._send_soon |= self._sender.on_acknowledged(sender, message.index, message.received_bytes, self._clock.now())
 
     def _belongs_to_this_term(self, term: int) -> bool:
         """An acknowledgment of another term proves nothing: what it acknowledged may have been truncated since."""
@@ -372,13 +373,13 @@ class Engine(Voter):
         blob = self._receiver.on_chunk(leader, term, chunk)
         if blob is None:
             self._send(leader, SnapshotReply(*self._receiver.progress))
-        elif self._install(blob):
+        elif self._install(blob, chunk):
             self._send(leader, AppendReply(chunk.index + 1, AppendOutcome.MATCHES))
 
-    def _install(self, blob: bytes) -> bool:
+    def _install(self, blob: bytes, last_chunk: SnapshotChunk) -> bool:
         """Take a leader's snapshot. False if it is damaged: without an acknowledgment the leader sends it again."""
         try:
-            snapshot = self._parse_received(blob)
+            snapshot = self._parse_received(blob, last_chunk)
         except ValueError as error:
             log.error("dropped a snapshot from the leader: %s", error)
             return False
@@ -394,5 +395,8 @@ class Engine(Voter):
         self._restore(snapshot)
         return True
 
-    def _parse_received(self, blob: bytes) -> Snapshot:
-        return parse_snapshot(blob)
+    def _parse_received(self, blob: bytes, last_chunk: SnapshotChunk) -> Snapshot:
+        snapshot = parse_snapshot(blob)
+        if (snapshot.index, snapshot.term) != (last_chunk.index, last_chunk.snapshot_term):
+            raise ValueError(f"it ends at {snapshot.index} of term {snapshot.term}, its chunks said {last_chunk.index}")
+        return snapshot

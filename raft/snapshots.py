@@ -119,12 +119,15 @@ class SnapshotSender:
             raise Fatal("a follower needs the log's beginning, which is trimmed, and there is no snapshot")
         return _Transfer(snapshot, encode_snapshot(snapshot), sent_bytes=0, acknowledged_bytes=0, progress_at=now)
 
-    def on_acknowledged(self, follower: int, index: int, received_bytes: int, now: float) -> None:
+    def on_acknowledged(self, follower: int, index: int, received_bytes: int, now: float) -> bool:
+        """True if that is progress, so that more may be sent."""
         transfer = self._transfers.get(follower)
         if transfer is None or transfer.snapshot.index != index:
-            return
-        if transfer.acknowledged_bytes < received_bytes <= transfer.sent_bytes:
-            transfer.acknowledged_bytes, transfer.progress_at = received_bytes, now
+            return False
+        if not transfer.acknowledged_bytes < received_bytes <= transfer.sent_bytes:
+            return False
+        transfer.acknowledged_bytes, transfer.progress_at = received_bytes, now
+        return True
 
     def cancel(self, follower: int) -> None:
         self._transfers.pop(follower, None)

@@ -74,6 +74,22 @@ class CrashingDisk(SimDisk):
         self._points.pass_by()
 
 
+class CountingMachine(ListMachine):
+    """Counts what the run reached: a search that never restores a snapshot judges none."""
+
+    def __init__(self, observe: Callable[[int, str], None], stats: Counter[str]) -> None:
+        super().__init__(observe)
+        self._stats = stats
+
+    def dump(self) -> bytes:
+        self._stats["snapshots"] += 1
+        return super().dump()
+
+    def restore(self, index: int, data: bytes) -> None:
+        self._stats["restored" if self.items else "restored at start"] += 1
+        super().restore(index, data)
+
+
 class FuzzCluster(Cluster):
     def __init__(self, points: CrashPoints, size: int, **arguments: Any) -> None:
         self._points = points
@@ -136,7 +152,7 @@ class Run:
             snapshot_chunks_in_flight=2,
             trailing_entries=self.rng.choice([0, 0, 3, 30]),
         )
-        self.cluster.make_machine = lambda voter: ListMachine(self.judge.on_applied)
+        self.cluster.make_machine = lambda voter: CountingMachine(self.judge.on_applied, self.stats)
         self.pairs = [(a, b) for a in self.cluster.voters for b in self.cluster.voters if a < b]
         self._proposed = 0
 
@@ -305,7 +321,9 @@ def run_seed(
     """Statistics of a clean run. Raises Violation."""
     try:
         return Run(seed, nodes=nodes, off=off, duplicate=duplicate, crash_points=crash_points).execute(steps)
-    except (Fatal, MessageStormError) as error:
+    except Violation:
+        raise
+    except (Fatal, MessageStormError, AssertionError) as error:
         raise Violation(f"{type(error).__name__}: {error}") from error
 
 

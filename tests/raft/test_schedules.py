@@ -162,7 +162,7 @@ def t5_damaged_snapshot_acknowledged(quorum_class: type[Quorum]) -> Wrong:
     return ["a follower confirmed a snapshot it does not have"] if _match_index(cluster, 2, 1) > 2 or outcomes else []
 
 
-def _damaged(blob: bytes) -> Any:
+def _damaged(*_: Any) -> Any:
     raise ValueError("damaged on the way")
 
 

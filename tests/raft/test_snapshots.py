@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quorumlog.raft.errors import Fatal
+from quorumlog.raft.messages import Envelope, SnapshotChunk, encode
 from quorumlog.raft.snapshots import (
     Snapshot,
     SnapshotReceiver,
@@ -148,3 +149,35 @@ def test_a_lost_snapshot_is_noticed() -> None:
     cluster.disks[1].delete("raft/snapshot")
     with pytest.raises(Fatal, match="gap"):
         cluster.start(1)
+
+
+def test_a_transfer_takes_as_many_frames_as_it_has_chunks() -> None:
+    """While a snapshot is on its way, the two do not keep each other busy with signs of life."""
+    cluster = Cluster(3, trailing_entries=0, snapshot_chunk_bytes=64, snapshot_chunks_in_flight=2).start_all()
+    assert cluster.elect(1, among=[2, 3])
+    cluster.settle()
+    cluster.kill(3)
+    for i in range(40):
+        cluster.propose(1, f"item {i}")
+    cluster.settle(3)
+    cluster.nodes[1].snapshot_soon()
+    cluster.settle(1)
+    cluster.start(3)
+    frames = 0
+    for _ in range(50):
+        cluster.tick(seconds=0.01)
+        frames += len(cluster.links.queues[1, 3])
+        cluster.deliver_all()
+    assert cluster.items(3) == cluster.items(1)
+    chunks = len(cluster.disks[1].read_file("raft/snapshot")) // 64 + 1
+    assert chunks <= frames < chunks * 2 + 8
+
+
+def test_a_snapshot_that_is_not_what_its_chunks_said_is_dropped() -> None:
+    """The acknowledgment names the chunks' index, so the file must end there."""
+    cluster = Cluster(3).start_all()
+    blob = encode_snapshot(Snapshot(7, 1, b"[]"))
+    for index in (8, 7):
+        chunk = SnapshotChunk(index, 1, 0, len(blob), blob)
+        cluster.nodes[1].on_message(2, encode(Envelope(2, 1, 1, 0, chunk)))
+        assert cluster.nodes[1].status().commit_index == (7 if index == 7 else 1)

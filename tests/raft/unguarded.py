@@ -8,7 +8,7 @@ from typing import Any
 from pysyncobj import SyncObj
 from quorumlog.raft.engine import Engine
 from quorumlog.raft.journal import Journal
-from quorumlog.raft.messages import AppendEntries, AppendReply, Envelope
+from quorumlog.raft.messages import AppendEntries, AppendReply, Envelope, SnapshotChunk
 from quorumlog.raft.ports import ProposeOutcome
 from quorumlog.raft.quorum import Quorum
 
@@ -58,8 +58,8 @@ class _WithoutSnapshotCare(Engine):
     def _hear_snapshot_frame(self, envelope: Envelope) -> None:
         self._hear(envelope.source, envelope.term, 1 << 60)
 
-    def _install(self, blob: bytes) -> bool:
-        super()._install(blob)
+    def _install(self, blob: bytes, last_chunk: SnapshotChunk) -> bool:
+        super()._install(blob, last_chunk)
         return True
 
 
