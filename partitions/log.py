@@ -150,7 +150,7 @@ class Log:
                 if buffers:
                     break
                 raise
-            if buffers and len(data) > max_bytes - size:
+            if not data or (buffers and len(data) > max_bytes - size):
                 break
             buffers.append(data)
             size += len(data)

@@ -236,8 +236,7 @@ class _Recovery:
                         reason = f"the next segment begins at offset {segment.base_offset}"
                         raise DamagedBatch(current, current.size, expected, reason)
                     current, position, max_timestamp = segment, 0, NO_TIMESTAMP
-                    if expected >= snapshot_offset:
-                        self.log.put_snapshot(self.batch, expected)
+                    self._save_segment_end(expected, snapshot_offset)
                 current.next_offset, current.max_timestamp = expected, max_timestamp
                 for found in walk(current, position=position, offset=expected, leader_epoch=self.log.epochs.latest, verify=True):
                     self._note(found, current, snapshot_offset, skip_index=found.position == entry.position > 0)
@@ -248,6 +247,14 @@ class _Recovery:
         self.log.adopt(segments)
         self.log.end_offset = expected
         return current
+
+    def _save_segment_end(self, offset: int, snapshot_offset: int) -> None:
+        """Hand over what was gathered, so that memory stays flat however much has to be read."""
+        if offset >= snapshot_offset:
+            self.log.put_snapshot(self.batch, offset)
+        self.log.index.drain(self.batch, below=offset, all_entries=True)
+        self.log.store.write(self.batch)
+        self.batch = WriteBatch()
 
     def _note(self, found: Found, segment: Segment, snapshot_offset: int, *, skip_index: bool) -> None:
         header = found.header
