@@ -4,6 +4,7 @@ import argparse
 import shlex
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import tenacity
@@ -38,9 +39,13 @@ def wait_until_in_sync() -> None:
 
 def kill_the_leader(stack: Stack, ledger: Ledger) -> int:
     leader = busiest_leader(BOOTSTRAP_SERVERS, TOPIC)
-    with step(f"kill node-{leader}, which leads most partitions, and produce 2,000 records without it"):
-        stack.kill(leader)
+    with (
+        step(f"kill node-{leader}, which leads most partitions, while 2,000 records are produced"),
+        ThreadPoolExecutor(1) as aside,
+    ):
+        killed = aside.submit(stack.kill, leader)
         ledger.produce(2_000, per_second=400)
+        killed.result(timeout=30)
     print(f"  longest wait for an acknowledgment: {ledger.longest_wait_seconds:.1f} s")
     with step("read everything from the two nodes that are left"):
         ledger.verify()
@@ -58,11 +63,12 @@ def bring_back(stack: Stack, ledger: Ledger, node: int) -> None:
 
 
 def stop_and_start_all(stack: Stack, ledger: Ledger) -> None:
-    with step("stop all three cleanly and start them again on their volumes"):
+    with step("stop all three cleanly"):
         stack.stop()
         codes = stack.exit_codes()
         if set(codes.values()) != {0}:
             raise BrokenPromiseError(f"exit codes after a clean stop: {codes}")
+    with step("start them again on their volumes"):
         stack.up()
         stack.wait_until_healthy()
     with step("read everything"):

@@ -60,9 +60,14 @@ class Ledger:
         self.longest_wait_seconds = 0.0
         """From handing a record to the client to its acknowledgment."""
         self._sent = 0
-        self._producer = confluent_kafka.Producer(
-            {"bootstrap.servers": bootstrap_servers, "acks": "all", "enable.idempotence": True, "message.timeout.ms": 60_000}
-        )
+        settings = {
+            "bootstrap.servers": bootstrap_servers,
+            "acks": "all",
+            "enable.idempotence": True,
+            "message.timeout.ms": 60_000,
+        }
+        # Nodes die here by intent: the client's lines about lost connections would hide the story.
+        self._producer = confluent_kafka.Producer(settings | {"log_level": 2})
 
     def produce(self, count: int, per_second: int) -> None:
         """Sends the next records at an even pace and waits for every acknowledgment; BrokenPromiseError if one does not come."""
