@@ -205,7 +205,7 @@ class Replicas:
     def _on_damaged_state(self, partition: Partition) -> None:
         """A damaged replica that is out of the in-sync set is cut at the damage and fetched again from its leader."""
         if partition.role is Role.FOLLOWER and self.node_id not in partition.isr:
-            partition.repair_damage(self._clock.wall_ms())
+            partition.repair_damage()
             self._damage_told.discard((partition.topic_id, partition.tp.partition))
             logger.warning("%s: cut at the damage, to offset %d; fetching again", partition.tp, partition.log_end_offset)
             if self.leaders is not None:

@@ -234,7 +234,7 @@ class Partition:
 
     def append(self, records: Buffer, *, acks: int, now: float, wall_ms: int, leader_epoch: int = -1) -> Appended:
         """Append a producer's batch, or find that it was appended before. Raises ClusterError."""
-        self._check_leads(leader_epoch)
+        self.check_leads(leader_epoch)
         self._check_sound()
         if acks == -1 and len(self._replica.isr) < self._replica.min_insync_replicas:
             raise ClusterError(
@@ -272,7 +272,7 @@ class Partition:
 
         With `last_fetched_epoch`, a reader whose log parted from ours learns where (KIP-595). Raises ClusterError.
         """
-        self._check_leads(current_leader_epoch)
+        self.check_leads(current_leader_epoch)
         log, replica = self._log, self._replica
         if last_fetched_epoch >= 0 and (diverging := self._divergence(last_fetched_epoch, offset)) is not None:
             return self._result([], 0, offset, diverging)
@@ -292,7 +292,7 @@ class Partition:
 
     def offset_for_leader_epoch(self, epoch: int, current_leader_epoch: int = -1) -> tuple[int, int]:
         """(the greatest epoch held that is not above `epoch`, the end of its records); (-1, -1) for one not begun."""
-        self._check_leads(current_leader_epoch)
+        self.check_leads(current_leader_epoch)
         self._check_sound()
         if epoch > self._replica.leader_epoch or epoch < 0:
             return -1, -1
@@ -302,7 +302,7 @@ class Partition:
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
         """(offset, timestamp, leader epoch) of the first committed record that is not older; None if there is none."""
-        self._check_leads(-1)
+        self.check_leads(-1)
         try:
             found = offset_of_timestamp(
                 self._log,
@@ -316,7 +316,7 @@ class Partition:
 
     def max_timestamp(self) -> tuple[int, int]:
         """(timestamp, offset) of the committed record with the greatest timestamp; (-1, -1) if there is none."""
-        self._check_leads(-1)
+        self.check_leads(-1)
         try:
             return greatest_timestamp(
                 self._log, limit=self.last_stable_offset, decompressed_bytes_max=self._settings.decompressed_bytes_max
@@ -326,7 +326,7 @@ class Partition:
 
     def delete_records(self, before_offset: int) -> int:
         """Make `before_offset` (-1: the high watermark) the first record. The new log start. Raises OFFSET_OUT_OF_RANGE."""
-        self._check_leads(-1)
+        self.check_leads(-1)
         self._check_sound()
         high_watermark = self._replica.high_watermark
         offset = high_watermark if before_offset == HIGH_WATERMARK else before_offset
@@ -344,7 +344,7 @@ class Partition:
 
         Raises ClusterError if it speaks of another epoch, or is no replica.
         """
-        self._check_leads(-1)
+        self.check_leads(-1)
         self._check_epoch(position.leader_epoch)
         self._check_sound()
         if follower not in self._replica.replicas or follower == self.node_id:
@@ -550,7 +550,8 @@ class Partition:
             return Role.OFFLINE
         return Role.FOLLOWER
 
-    def _check_leads(self, leader_epoch: int) -> None:
+    def check_leads(self, leader_epoch: int = -1) -> None:
+        """Raises NOT_LEADER_OR_FOLLOWER, or what is wrong with the leader epoch that a client believes in (-1: none)."""
         if self.role is not Role.LEADER:
             raise ClusterError(
                 ErrorCode.not_leader_or_follower, f"{self.tp}: node {self.node_id} does not lead it, node {self.leader_id} does"

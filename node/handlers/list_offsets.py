@@ -33,7 +33,7 @@ def _answer(services: Services, topic: str, wanted: Any, committed_only: bool) -
     answer = {"partition_index": tp.partition, "error_code": ErrorCode.none, "timestamp": UNKNOWN, "offset": UNKNOWN, "leader_epoch": -1}
     try:
         partition = services.replicas.get(tp, services.image)
-        partition.check_leader(wanted.current_leader_epoch)
+        partition.check_leads(wanted.current_leader_epoch)
         return answer | _find(partition, wanted.timestamp, committed_only)
     except ClusterError as error:
         return answer | {"error_code": error.code}
