@@ -81,6 +81,7 @@ class Engine(Voter):
         self._elections.on_connected(peer)
         self._followers.probe(peer)
         self._SyncObj__onNodeConnected(Node(peer))
+        self._send_soon = True  # a follower that comes back must hear its leader before it thinks of an election
 
     def peer_disconnected(self, peer: int, *, process_gone: bool) -> None:
         self._SyncObj__onNodeDisconnected(Node(peer))
