@@ -60,13 +60,24 @@ class Setting:
                 return self._parse_number(text)
             case SettingType.BOOLEAN:
                 if text.strip().lower() not in ("true", "false"):
-                    raise self._refusal(text, "expected true or false")
+                    raise self._refusal(text, f"expected {self.allowed}")
                 return text.strip().lower() == "true"
             case _:
                 return self._parse_choice(text)
 
+    @property
+    def allowed(self) -> str:
+        """What may be given, for people."""
+        match self.type:
+            case SettingType.INT | SettingType.LONG:
+                return f"a whole number from {self.least} to {self.most}"
+            case SettingType.BOOLEAN:
+                return "true or false"
+            case _:
+                return ", ".join(self.choices)
+
     def _parse_number(self, text: str) -> int:
-        allowed = f"expected a whole number from {self.least} to {self.most}"
+        allowed = f"expected {self.allowed}"
         digits = text.strip()
         # Bounded before int(): the cost of converting grows with the square of the digits.
         if len(digits) > 20 or not digits.isascii() or not digits.removeprefix("-").isdigit():
@@ -81,7 +92,7 @@ class Setting:
         if any(part in self.not_yet for part in unknown):
             raise self._refusal(text, f"only {', '.join(self.choices)} is offered yet")
         if unknown or not parts:
-            raise self._refusal(text, f"expected {', '.join(self.choices)}")
+            raise self._refusal(text, f"expected {self.allowed}")
         return ",".join(parts)
 
     def _refusal(self, seen: str, allowed: str) -> ClusterError:

@@ -29,6 +29,7 @@ from quorumlog.wire.codec import prepare
 
 from .api_table import API_TABLE
 from .config import ConfigError, NodeConfig, load_config, parse_address
+from .config_table import render
 from .http import HttpListener
 from .metrics import Metrics
 from .node import Host, Node
@@ -102,6 +103,12 @@ def rebuild_command(data_dir: str) -> None:
     finally:
         store.close()
         disk.close()
+
+
+@main.command("settings")
+def settings_command() -> None:
+    """Print all settings as docs/configuration.md has them."""
+    click.echo(render(), nl=False)
 
 
 def _refuse(message: str) -> NoReturn:
