@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from quorumlog.cli.options import node_ids
 
 CLOCK_SKEW = datetime.timedelta(hours=1)  # a node whose clock is behind must not refuse a certificate made just now
+ORGANISATION_MAX = 64  # ub-organization-name, RFC 5280 appendix A
 CA_LIFE = datetime.timedelta(days=3650)
 
 
@@ -40,6 +41,8 @@ def make_certificates(
     directory: Path, *, cluster_id: str, node_ids: Sequence[int], hosts: Sequence[str], life: datetime.timedelta
 ) -> list[Pair]:
     """The authority and one pair per node in `directory`, made where they are missing. Raises CertificateError."""
+    if not 1 <= len(cluster_id) <= ORGANISATION_MAX:
+        raise CertificateError(f"a certificate names clusters by 1 to {ORGANISATION_MAX} characters, not {len(cluster_id)}")
     directory.mkdir(parents=True, exist_ok=True)
     authority = _load_pair(directory, "ca") or _make_authority(directory, cluster_id)
     if organisation(authority.certificate) != cluster_id:

@@ -14,10 +14,10 @@ import click
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not exported as mypy wants it
 from quorumlog.cli import kafka
-from quorumlog.cli.local import StopRequested, raised_on_stop_signals
 from quorumlog.cli.order_check import ReadBackError, Verdict, read_back
 from quorumlog.cli.order_stream import PRODUCER_COUNT, OrderStream
 from quorumlog.cli.orders import OrdersError, count_orders_in, made_up_orders, orders_in
+from quorumlog.cli.stopping import StopRequested, StopSignals
 from quorumlog.cli.topics import create_topic, partition_rows
 from quorumlog.host.local_cluster import LocalProcesses
 from quorumlog.host.local_layout import LocalClusterError, ReservedPorts
@@ -54,8 +54,8 @@ def demo(events: Path | None, records: int | None) -> None:
     directory = Path(tempfile.mkdtemp(prefix="quorumlog-demo-"))
     is_good = False
     try:
-        with raised_on_stop_signals():
-            is_good = Story(directory, events, total).tell()
+        with StopSignals() as signals:
+            is_good = Story(directory, events, total, signals).tell()
     except (DemoError, ReadBackError, LocalClusterError, KafkaException, click.ClickException) as error:
         click.echo(f"The demo failed: {error}", err=True)
     except StopRequested:
@@ -70,10 +70,11 @@ def demo(events: Path | None, records: int | None) -> None:
 class Story:
     """One run, told as it happens."""
 
-    def __init__(self, directory: Path, events: Path | None, total: int) -> None:
+    def __init__(self, directory: Path, events: Path | None, total: int, signals: StopSignals) -> None:
         self._console = Console(highlight=False)
         self._began_s = time.monotonic()
-        self._processes = LocalProcesses(directory, die_with_parent=True)
+        self._processes = LocalProcesses(directory, die_with_parent=True, on_wait=signals.check)
+        self._signals = signals
         self._events = events
         self._total = total
         self._ports = ReservedPorts(NODE_COUNT)
@@ -152,7 +153,7 @@ class Story:
 
     def _judge(self, stream: OrderStream) -> bool:
         self._say("reading everything back")
-        verdict = read_back(self._bootstrap, TOPIC, stream.ledger)
+        verdict = read_back(self._bootstrap, TOPIC, stream.ledger, self._signals.check)
         unanswered = stream.sent - stream.acknowledged
         self._say(f"{verdict.read:,} records read")
         self._show_verdict(verdict, unanswered)
@@ -178,6 +179,7 @@ class Story:
         """Look again and again. Raises DemoError after STEP_TIMEOUT_S, or if the stream ended although it `must_run`."""
         deadline = time.monotonic() + STEP_TIMEOUT_S
         while not is_done():
+            self._signals.check()
             stream.check()
             if must_run and not stream.is_running:
                 raise DemoError(f"the orders ended while waiting for {what}")

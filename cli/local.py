@@ -1,16 +1,14 @@
 """`quorumlog local`: a cluster of node processes on this machine, in one directory."""
 
-import contextlib
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 from quorumlog.cli.options import assignment
 from quorumlog.cli.output import output_option, print_rows
+from quorumlog.cli.stopping import StopRequested, StopSignals
 from quorumlog.host.local_cluster import START_TIMEOUT_S, LocalProcesses, NodeStatus, describe_exit
 from quorumlog.host.local_layout import DEFAULT_BASE_PORT, DEFAULT_NODE_COUNT, NODE_COUNT_MAX
 
@@ -23,10 +21,6 @@ directory_option = click.option(
 timeout_option = click.option(
     "--timeout", "timeout_s", default=START_TIMEOUT_S, show_default=True, type=float, help="Seconds to wait until ready."
 )
-
-
-class StopRequested(BaseException):
-    """Ctrl-C or SIGTERM. A BaseException, so that no handler of errors on the way takes it for one."""
 
 
 @click.group()
@@ -54,33 +48,19 @@ def up(
     Node i listens on the base port + i - 1 for Kafka, + 100 for its peers, + 200 for HTTP. DIR/cluster.json is there while
     the cluster is up.
     """
-    processes = LocalProcesses(directory, die_with_parent=not detach)
-    with raised_on_stop_signals():
+    with StopSignals() as signals:
+        processes = LocalProcesses(directory, die_with_parent=not detach, on_wait=signals.check)
         began = time.monotonic()
         try:
             processes.up(node_count=node_count, base_port=base_port, settings=dict(settings), timeout_s=timeout_s)
             _announce(processes, time.monotonic() - began)
-            if not detach:
-                _watch(processes)
+            while not detach:
+                _report_exited(processes)
+                signals.check()
+                time.sleep(WATCH_S)
         except StopRequested:
             click.echo("stopping", err=True)
             processes.down()
-
-
-@contextlib.contextmanager
-def raised_on_stop_signals() -> Iterator[None]:
-    """Within, the first SIGINT or SIGTERM raises StopRequested; a second one, while stopping, ends us by its default action."""
-
-    def request_stop(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise StopRequested
-
-    before = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _announce(processes: LocalProcesses, took_s: float) -> None:
@@ -88,12 +68,10 @@ def _announce(processes: LocalProcesses, took_s: float) -> None:
     click.echo(f"{count} node{'s' * (count > 1)} ready in {took_s:.1f} s, bootstrap servers {processes.bootstrap_servers}")
 
 
-def _watch(processes: LocalProcesses) -> None:
-    """Reap and report until a stop is requested. A node that was killed on purpose may be started again meanwhile."""
-    while True:
-        for node_id, code in processes.take_exited():
-            click.echo(f"node {node_id} {describe_exit(code)}, log in {processes.node(node_id).log_file}", err=True)
-        time.sleep(WATCH_S)
+def _report_exited(processes: LocalProcesses) -> None:
+    """A node that was killed on purpose may be started again, so its end is news and no more."""
+    for node_id, code in processes.take_exited():
+        click.echo(f"node {node_id} {describe_exit(code)}, log in {processes.node(node_id).log_file}", err=True)
 
 
 @local.command()

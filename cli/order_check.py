@@ -2,7 +2,7 @@
 
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
@@ -79,24 +79,25 @@ class Judge:
         return self._seen[number]
 
 
-def read_back(bootstrap_servers: str, topic: str, ledger: Ledger) -> Verdict:
-    """Read the topic from its beginning to its end and judge it. Raises ReadBackError, KafkaException."""
+def read_back(bootstrap_servers: str, topic: str, ledger: Ledger, on_wait: Callable[[], None] = lambda: None) -> Verdict:
+    """Read the topic from its beginning to its end and judge it. Raises ReadBackError, KafkaException, what `on_wait` does."""
     consumer = kafka.consumer(bootstrap_servers, {"check.crcs": True})
     try:
         partitions = [TopicPartition(topic, number) for number in kafka.topic_metadata(consumer, topic).partitions]
         judge = Judge(ledger)
-        _read_to_end(consumer, partitions, judge)
+        _read_to_end(consumer, partitions, judge, on_wait)
         return judge.finish()
     finally:
         consumer.close()
 
 
-def _read_to_end(consumer: Consumer, partitions: Sequence[TopicPartition], judge: Judge) -> None:
+def _read_to_end(consumer: Consumer, partitions: Sequence[TopicPartition], judge: Judge, on_wait: Callable[[], None]) -> None:
     ends = {partition.partition: kafka.watermarks(consumer, partition)[1] for partition in partitions}
     consumer.assign([TopicPartition(partition.topic, partition.partition, OFFSET_BEGINNING) for partition in partitions])
     waiting = {number for number, end in ends.items() if end > 0}
     last_record_s = time.monotonic()
     while waiting:
+        on_wait()
         for message in consumer.consume(BATCH_MAX, POLL_S):
             error, number, offset = message.error(), message.partition(), message.offset()
             if error is not None:

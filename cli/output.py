@@ -1,10 +1,13 @@
 """What a command prints: the same rows as a table for people or as JSON for programs."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+
+PIPE_WIDTH = 10_000
 
 output_option = click.option(
     "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="For people or for programs."
@@ -15,7 +18,7 @@ def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], output: str, columns: Sequence[str], title: str | None = None) -> None:
+def print_rows(rows: Sequence[Mapping[str, Any]], output: str, columns: Sequence[str]) -> None:
     """Rows as JSON with all their fields, or as a table of the named columns."""
     if output == "json":
         print_json(list(rows))
@@ -24,14 +27,13 @@ def print_rows(rows: Sequence[Mapping[str, Any]], output: str, columns: Sequence
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row[column]) for column in columns))
-    console = Console(highlight=False, markup=False, soft_wrap=False)
-    # A pipe has no width: let every line be as long as its content.
-    Console(highlight=False, markup=False, width=console.width if console.is_terminal else 1000).print(table)
+    # A pipe has no width: there every line is as long as its content.
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
 def _cell(value: object) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ PROBE_TIMEOUT_S = 1.0
 KILL_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+FORMAT_TIMEOUT_S = 60.0
 IDENTITY_VARIABLES = {
     f"QUORUMLOG_{key}"
     for key in (
@@ -58,10 +59,19 @@ class LocalProcesses:
     It remembers nothing but the children it started (to reap them): another process may kill and start nodes meanwhile.
     """
 
-    def __init__(self, directory: Path, *, die_with_parent: bool, node_command: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        die_with_parent: bool,
+        node_command: Sequence[str] | None = None,
+        on_wait: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_wait` is called again and again while a start waits; what it raises ends the start, and leaves no process."""
         self.directory = directory.resolve()
         self._die_with_parent = die_with_parent
         self._node_command = tuple(node_command or NODE_COMMAND)
+        self._on_wait = on_wait
         self._children: dict[int, Process] = {}
 
     # What there is
@@ -189,6 +199,7 @@ class LocalProcesses:
             if waiting and time.monotonic() > deadline:
                 raise LocalClusterError(_not_ready(waiting[0], timeout_s, reasons[waiting[0].node_id]))
             if waiting:
+                self._on_wait()
                 time.sleep(POLL_S)
 
     def take_exited(self) -> list[tuple[int, int]]:
