@@ -194,7 +194,7 @@ class Trio:
         at = self.rng.randrange(min(4, len(self.to_leader)))
         message = self.to_leader[at]
         fate = self.rng.random()
-        if fate > 0.05:  # else it comes twice
+        if fate > 0.05 or message[0] == "begin":  # else it comes twice
             del self.to_leader[at]
         if fate > 0.95:
             return  # lost
