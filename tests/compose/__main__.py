@@ -46,7 +46,7 @@ def kill_the_leader(stack: Stack, ledger: Ledger) -> int:
         killed = aside.submit(stack.kill, leader)
         ledger.produce(2_000, per_second=400)
         killed.result(timeout=30)
-    print(f"  longest wait for an acknowledgment: {ledger.longest_wait_seconds:.1f} s")
+    print(f"  longest wait for an acknowledgment: {ledger.longest_wait_seconds:.2f} s")
     with step("read everything from the two nodes that are left"):
         ledger.verify()
     return leader

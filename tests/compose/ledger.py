@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import confluent_kafka
@@ -48,6 +49,23 @@ def busiest_leader(bootstrap_servers: str, topic: str) -> int:
     return min(leaders, key=lambda node: (-leaders[node], node))
 
 
+def compare(acknowledged: Mapping[int, Place], records: Iterable[Record]) -> None:
+    """Every acknowledged record is there once, where it was acknowledged, in order per key; BrokenPromiseError if not."""
+    found: dict[int, Place] = {}
+    last_of_key: dict[str | bytes | None, int] = defaultdict(lambda: -1)
+    for record in records:
+        if record.number in found:
+            raise BrokenPromiseError(f"record {record.number} is there twice, at {found[record.number]} and {record.place}")
+        if record.number < last_of_key[record.key]:
+            raise BrokenPromiseError(f"record {record.number} of {record.key!r} follows record {last_of_key[record.key]}")
+        found[record.number], last_of_key[record.key] = record.place, record.number
+    differing = sorted(number for number in {*acknowledged, *found} if acknowledged.get(number) != found.get(number))
+    if differing:
+        raise BrokenPromiseError(
+            f"{len(differing)} records are not where they were acknowledged, the first of them {differing[:5]}"
+        )
+
+
 class Ledger:
     """Produces numbered records with acks=all and remembers every acknowledgment; one idempotent producer for its whole life."""
 
@@ -59,7 +77,7 @@ class Ledger:
         self.refused: list[str] = []
         self.longest_wait_seconds = 0.0
         """From handing a record to the client to its acknowledgment."""
-        self._sent = 0
+        self._sent_at: list[float] = []
         settings = {
             "bootstrap.servers": bootstrap_servers,
             "acks": "all",
@@ -73,39 +91,26 @@ class Ledger:
         """Sends the next records at an even pace and waits for every acknowledgment; BrokenPromiseError if one does not come."""
         started = time.monotonic()
         for position in range(count):
-            number, self._sent = self._sent, self._sent + 1
+            number = len(self._sent_at)
+            self._sent_at.append(time.monotonic())
             self._producer.produce(self.topic, key=f"key-{number % KEYS}", value=str(number), on_delivery=self._on_delivery)
             self._producer.poll(max(0.0, started + position / per_second - time.monotonic()))
         self._producer.flush(70)
-        if self.refused or len(self.acknowledged) != self._sent:
-            raise BrokenPromiseError(
-                f"{self._sent - len(self.acknowledged)} of {self._sent} records were not acknowledged: {self.refused[:3]}"
-            )
+        missing = len(self._sent_at) - len(self.acknowledged)
+        if self.refused or missing:
+            raise BrokenPromiseError(f"{missing} of {len(self._sent_at)} records were not acknowledged: {self.refused[:3]}")
 
     def verify(self) -> None:
-        """Every acknowledged record is there once, where it was acknowledged, in order per key; BrokenPromiseError if not."""
-        found: dict[int, Place] = {}
-        last_of_key: dict[str | bytes | None, int] = defaultdict(lambda: -1)
-        for record in self._read_all():
-            if record.number in found:
-                raise BrokenPromiseError(f"record {record.number} is there twice, at {found[record.number]} and {record.place}")
-            if record.number < last_of_key[record.key]:
-                raise BrokenPromiseError(f"record {record.number} of {record.key!r} follows record {last_of_key[record.key]}")
-            found[record.number], last_of_key[record.key] = record.place, record.number
-        if found != self.acknowledged:
-            differing = sorted(
-                number for number in self.acknowledged | found if self.acknowledged.get(number) != found.get(number)
-            )
-            raise BrokenPromiseError(
-                f"{len(differing)} records are not where they were acknowledged, the first of them {differing[:5]}"
-            )
+        """Reads everything and compares. BrokenPromiseError if it is not what was acknowledged."""
+        compare(self.acknowledged, self._read_all())
 
     def _on_delivery(self, error: confluent_kafka.KafkaError | None, message: confluent_kafka.Message) -> None:
-        self.longest_wait_seconds = max(self.longest_wait_seconds, message.latency() or 0.0)
+        number = int(message.value() or b"")
         if error is not None:
-            self.refused.append(f"record {message.value()!r}: {error}")
-        else:
-            self.acknowledged[int(message.value() or b"")] = (message.partition(), message.offset())
+            self.refused.append(f"record {number}: {error}")
+            return
+        self.longest_wait_seconds = max(self.longest_wait_seconds, time.monotonic() - self._sent_at[number])
+        self.acknowledged[number] = (message.partition(), message.offset())
 
     def _read_all(self) -> list[Record]:
         """Every record, each partition from its beginning to its present end. BrokenPromiseError after 60 seconds."""
