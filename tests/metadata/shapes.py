@@ -20,7 +20,7 @@ def any_of(hint: Any) -> st.SearchStrategy[Any]:
         return st.lists(any_of(get_args(hint)[0]), max_size=3).map(tuple)
     if hint is types.NoneType:
         return st.none()
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return st.builds(hint, **{name: any_of(part) for name, part in get_type_hints(hint).items()})
     if issubclass(hint, Enum):
         return st.sampled_from(list(hint))
