@@ -1,4 +1,4 @@
-"""Whether a producer's bytes may become a batch of the log. Work per batch: the records inside stay opaque."""
+"""Whether bytes from a producer or a leader may become batches of the log. Work per batch: the records inside stay opaque."""
 
 from crc32c import crc32c
 from quorumlog.metadata.topic_config import TopicConfig
@@ -16,10 +16,13 @@ from quorumlog.wire.batches import (
     CorruptBatch,
     OldFormat,
     check_crc,
+    iterate_headers,
     read_header,
 )
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
+
+from .scan import Found
 
 COMPRESSION_MAX = 4  # zstd
 RECORD_BYTES_MIN = 7  # length, attributes, two deltas, key length, value length, header count: a byte each
@@ -45,6 +48,29 @@ def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHead
     _check_timestamps(tp, header)
     _check_producer(tp, header)
     return header
+
+
+def admit_fetched(view: memoryview, end_offset: int, start_offset: int, last_epoch: int, leader_epoch: int) -> list[Found]:
+    """The batches a leader sent, if each is sound and they go on where the log ends. Raises BatchError.
+
+    Epochs may not fall, nor exceed the leader's. Into an empty log a batch may come that begins before its start: records were
+    deleted up to the middle of it.
+    """
+    first = read_header(view)
+    expected, epoch = end_offset, last_epoch
+    if start_offset == end_offset and first.base_offset < end_offset < first.next_offset:
+        expected = first.base_offset
+    found: list[Found] = []
+    for position, header in iterate_headers(view):
+        check_crc(view[position : position + header.size], header)
+        if header.base_offset != expected or not epoch <= header.leader_epoch <= leader_epoch:
+            raise BatchError(
+                f"a batch at offset {header.base_offset} of epoch {header.leader_epoch}, "
+                f"expected offset {expected}, epoch {epoch} to {leader_epoch}"
+            )
+        found.append(Found(position, header))
+        expected, epoch = header.next_offset, header.leader_epoch
+    return found
 
 
 def append_time_buffers(records: Buffer, header: BatchHeader, wall_ms: int) -> tuple[BatchHeader, list[Buffer]]:

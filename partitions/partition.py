@@ -11,11 +11,11 @@ from uuid import UUID
 from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
-from quorumlog.wire.batches import BatchError, BatchHeader, check_crc, iterate_headers, read_header
+from quorumlog.wire.batches import BatchError
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
-from .admission import admit, append_time_buffers, stored_buffers
+from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
 from .flush import Flush
 from .keys import Checkpoint, Keys, put_checkpoint
 from .log import Log, directory_name
@@ -23,7 +23,8 @@ from .producers import ProducerStates
 from .recovery import Damage, RecoveryReport, recover
 from .replica import ReplicaCore
 from .results import Appended, Diverging, OutOfRange, Position, ReadResult
-from .scan import DamagedBatch, Found
+from .retention import is_expired, retained_from
+from .scan import DamagedBatch
 from .timestamps import greatest_timestamp, offset_of_timestamp
 
 __all__ = [
@@ -397,11 +398,16 @@ class Partition:
         self._check_sound()
         view = memoryview(data)
         if view.nbytes:
-            found = self._checked(view)
+            log = self._log
+            try:
+                found = admit_fetched(view, log.end_offset, log.start_offset, log.epochs.latest, self._replica.leader_epoch)
+            except BatchError as error:
+                message = f"{self.tp}: fetched from node {self.leader_id}: {error}"
+                raise ClusterError(ErrorCode.corrupt_message, message) from error
             self._roll_if_due(wall_ms)
-            if found[0].header.base_offset < self._log.end_offset:
-                self._log.begin_at(found[0].header.base_offset, wall_ms)
-            self._log.append_run(view, found, wall_ms)
+            if found[0].header.base_offset < log.end_offset:
+                log.begin_at(found[0].header.base_offset, wall_ms)
+            log.append_run(view, found, wall_ms)
             self._has_fetched = True
             self._after_append(0.0)
         self._replica.on_leader_high_watermark(high_watermark)
@@ -494,8 +500,8 @@ class Partition:
         if "delete" not in self._config.cleanup_policy:
             return 0
         self._roll_if_expired(wall_ms)
-        offset = max(self._log.start_offset, self._retained_from(wall_ms))
-        return self._raise_start(offset)
+        high_watermark = self._replica.high_watermark
+        return self._raise_start(retained_from(self._log.segments, self._config, high_watermark=high_watermark, wall_ms=wall_ms))
 
     def roll_if_old(self, wall_ms: int) -> None:
         """Begin a new segment if the active one is older than `segment.ms`, so that retention can reach it."""
@@ -584,31 +590,6 @@ class Partition:
         epoch, own_end = self._log.epochs.end_of(last_epoch, self._log.end_offset)
         return Diverging(epoch, own_end) if epoch < last_epoch or own_end < end_offset else None
 
-    def _checked(self, view: memoryview) -> list[Found]:
-        """The batches in `view`, if each is sound and they go on where this log ends."""
-        expected, epoch = self._log.end_offset, self._log.epochs.latest
-        found: list[Found] = []
-        try:
-            first = read_header(view)
-            if self._log.start_offset == expected and first.base_offset < expected < first.next_offset:
-                expected = first.base_offset  # the log starts inside this batch
-            for position, header in iterate_headers(view):
-                check_crc(view[position : position + header.size], header)
-                self._check_follows_on(header, expected, epoch)
-                found.append(Found(position, header))
-                expected, epoch = header.next_offset, header.leader_epoch
-        except BatchError as error:
-            raise ClusterError(ErrorCode.corrupt_message, f"{self.tp}: fetched from node {self.leader_id}: {error}") from error
-        return found
-
-    def _check_follows_on(self, header: BatchHeader, expected: int, epoch: int) -> None:
-        if header.base_offset != expected or not epoch <= header.leader_epoch <= self._replica.leader_epoch:
-            raise ClusterError(
-                ErrorCode.corrupt_message,
-                f"{self.tp}: node {self.leader_id} sent a batch at offset {header.base_offset} of epoch {header.leader_epoch}; "
-                f"expected offset {expected}, epoch {epoch} to {self._replica.leader_epoch}",
-            )
-
     def _after_append(self, now: float) -> None:
         self._replica.on_appended(self._log.end_offset, now)
         if not self._settings.fsync:
@@ -650,26 +631,8 @@ class Partition:
         """Let time retention reach the active segment too, once all of it is committed."""
         active = self._log.active
         is_committed = active.next_offset <= self._replica.high_watermark
-        if active.size > 0 and is_committed and self._is_expired(active.max_timestamp, active.created_ms, wall_ms):
+        if active.size > 0 and is_committed and is_expired(active, self._config, wall_ms):
             self._log.roll(wall_ms)
-
-    def _is_expired(self, max_timestamp: int, created_ms: int, wall_ms: int) -> bool:
-        newest = max_timestamp if max_timestamp >= 0 else created_ms
-        return self._config.retention_ms >= 0 and wall_ms - newest > self._config.retention_ms
-
-    def _retained_from(self, wall_ms: int) -> int:
-        """The offset at which the segments that stay begin."""
-        segments = self._log.segments
-        excess = self._log.size - self._config.retention_bytes if self._config.retention_bytes >= 0 else 0
-        offset = segments[0].base_offset
-        for segment in segments[:-1]:
-            is_too_old = self._is_expired(segment.max_timestamp, segment.created_ms, wall_ms)
-            is_too_many = excess >= segment.size > 0
-            if segment.next_offset > self._replica.high_watermark or not (is_too_old or is_too_many):
-                break
-            excess -= segment.size
-            offset = segment.next_offset
-        return offset
 
     def _save_all(self) -> None:
         log = self._log

@@ -439,3 +439,51 @@ def test_long_topic_names_fit_into_a_file_name() -> None:
     assert parsed is not None
     assert (parsed[0].partition, parsed[1]) == (123456, TOPIC_ID)
     assert parse_directory_name("lost+found") is None
+
+
+@pytest.mark.parametrize("fault", ["no segments", "first segment gone", "middle segment gone", "tail cut"])
+def test_missing_files_are_damage_that_can_be_repaired(fault: str) -> None:
+    """What was synced and is gone is reported, cut off, fetched again, and then forgotten."""
+    host, other = Host(), Host(node_id=2)
+    leader, follower = leading(host), followed(other)
+    for i in range(40):
+        send(leader, [b"x%d" % i])
+    host.flush(leader)
+    fetch(follower, leader)
+    other.flush(follower)
+    follower.close()
+    names = other.segment_names()
+    gone = {"no segments": names, "first segment gone": names[:1], "middle segment gone": names[1:2], "tail cut": []}[fault]
+    for name in gone:
+        other.disk.delete(f"{other.directory}/{name}")
+    if fault == "tail cut":
+        other.disk.open(f"{other.directory}/{names[-1]}").truncate(50)
+    again = followed(other)
+    assert again.damage is not None
+    assert again.log_end_offset < 40
+    again.repair_damage()
+    while again.log_end_offset < 40:
+        fetch(again, leader)
+    other.flush(again)
+    assert stored(again) == stored(leader)
+    other.crash(power=True)
+    once_more = other.open()
+    assert once_more.damage is None
+    assert stored(once_more) == stored(leader)
+
+
+def test_lost_store_and_rotten_middle_is_damage_not_a_torn_tail() -> None:
+    """Without a checkpoint, sound batches behind a bad one tell the two apart."""
+    host = Host()
+    partition = host.leader()
+    for i in range(8):
+        send(partition, [b"value %d" % i])
+    host.flush(partition)
+    size = partition.read(0, max_bytes=1).size
+    path = f"{host.directory}/{host.segment_names()[0]}"
+    empty = Host(2)
+    empty.disk = host.disk
+    host.disk.corrupt(path, 3 * size + 65)
+    again = empty.open()
+    assert again.damage is not None
+    assert again.damage.offset == 3
