@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 PROTOCOL_VERSION = 1
 
 
-class Refused(Exception):  # noqa: N818  an answer rather than a fault of ours
+class Refused(Exception):
     """The other side is not who it should be. The message names what was seen and what is allowed."""
 
 

@@ -18,7 +18,7 @@ class StorageError(Exception):
     """
 
 
-class PeerGone(Exception):  # noqa: N818  an event of the world rather than a fault of ours
+class PeerGone(Exception):
     """The stream or call to another node ended: it closed, died, or did not answer in time."""
 
 

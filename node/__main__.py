@@ -97,7 +97,9 @@ def rebuild_command(data_dir: str) -> None:
     disk = _open_disk(data_dir)
     store = RocksStore(os.path.join(data_dir, STORE_DIRECTORY))
     try:
-        done = rebuild(disk, store, wall_ms=SystemClock().wall_ms(), progress=lambda one: click.echo(f"{one.directory}: {one.report}"))
+        done = rebuild(
+            disk, store, wall_ms=SystemClock().wall_ms(), progress=lambda one: click.echo(f"{one.directory}: {one.report}")
+        )
         store.sync()
         click.echo(f"rebuilt what the store keeps of {len(done)} partitions")
     finally:

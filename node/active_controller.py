@@ -132,9 +132,7 @@ class ActiveController:
     def _reload(self) -> None:
         if self._term is None:
             return
-        self._controller = Controller(
-            self._cluster.image, now=self._clock.now(), config=self._config, new_uuid=self._new_uuid
-        )
+        self._controller = Controller(self._cluster.image, now=self._clock.now(), config=self._config, new_uuid=self._new_uuid)
         self._arm()
 
     # --- time
@@ -163,7 +161,5 @@ class ActiveController:
 
 def _fail(committed: asyncio.Future[int]) -> None:
     if not committed.done():
-        committed.set_exception(
-            ClusterError(ErrorCode.not_controller, "the controller changed before the request was committed")
-        )
+        committed.set_exception(ClusterError(ErrorCode.not_controller, "the controller changed before the request was committed"))
         committed.exception()  # looked at, for whoever asked may have gone

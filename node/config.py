@@ -1,7 +1,7 @@
 """One node's settings: read once, checked in one place, frozen.
 
-Sources, later ones win: defaults < TOML file < environment (`QUORUMLOG_` + the name in capitals) < arguments (`--set name=value`).
-Names carry their unit. `docs/configuration.md` lists the same table.
+Sources, later ones win: defaults < TOML file < environment (`QUORUMLOG_` + the name in capitals) < arguments
+(`--set name=value`). Names carry their unit. `docs/configuration.md` lists the same table.
 """
 
 import dataclasses
@@ -47,31 +47,43 @@ class NodeConfig:
     peer_listen: str = setting("Where other nodes are accepted (gRPC), `host:port`.", "127.0.0.1:19192")
     peer_advertised: str = setting("How other nodes reach this one, `host:port`; by default as it listens.", "")
     http_listen: str = setting("Where /healthz, /readyz and /metrics are served, `host:port`.", "127.0.0.1:19292")
-    certs_dir: str = setting("Directory with ca.pem, node-<id>.pem and node-<id>.key for TLS between nodes; without it, loopback only.", "")
+    certs_dir: str = setting(
+        "Directory with ca.pem, node-<id>.pem and node-<id>.key for TLS between nodes; without it, loopback only.", ""
+    )
     rack: str = setting("Where the node stands; replicas of a partition are spread over racks.", "")
     log_level: str = setting("Least severity that is logged.", "info", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("How log lines look.", "text", choices=("text", "json"))
 
     session_timeout_ms: int = setting("A broker that the controller has not heard of for so long is fenced.", 2_000, least=200)
     heartbeat_interval_ms: int = setting("How often a broker tells the controller that it lives.", 300, least=20)
-    election_timeout_min_ms: int = setting("A voter that misses the leader for a time between this and the next one stands for election.", 500, least=50)
+    election_timeout_min_ms: int = setting(
+        "A voter that misses the leader for a time between this and the next one stands for election.", 500, least=50
+    )
     election_timeout_max_ms: int = setting("See election_timeout_min_ms.", 1_000, least=60)
     raft_heartbeat_ms: int = setting("How often the quorum's leader shows that it lives.", 100, least=10)
     snapshot_every_entries: int = setting("Metadata log entries between two snapshots.", 5_000, least=10)
     leader_rebalance_interval_s: int = setting("How often leadership is given back to preferred replicas; 0 never.", 300, least=0)
 
     num_partitions: int = setting("Partitions of a topic that is created without a number.", 1, least=1)
-    default_replication_factor: int = setting("Replicas of a topic that is created without a number; 0: three, or all nodes if fewer.", 0, least=0)
-    min_insync_replicas: int = setting("Least in-sync replicas for a commit, where a topic says nothing; never more than a topic has replicas.", 2, least=1)
+    default_replication_factor: int = setting(
+        "Replicas of a topic that is created without a number; 0: three, or all nodes if fewer.", 0, least=0
+    )
+    min_insync_replicas: int = setting(
+        "Least in-sync replicas for a commit, where a topic says nothing; never more than a topic has replicas.", 2, least=1
+    )
     auto_create_topics: bool = setting("Create a topic when a client asks for the metadata of an unknown one.", True)
 
-    flush_policy: str = setting("When a record counts as stored: `fsync` on disk, `os` in the page cache.", "fsync", choices=("fsync", "os"))
+    flush_policy: str = setting(
+        "When a record counts as stored: `fsync` on disk, `os` in the page cache.", "fsync", choices=("fsync", "os")
+    )
     segment_bytes: int = setting("Size at which a topic's segment is rolled, where the topic says nothing.", 1 << 30, least=1024)
     index_interval_bytes: int = setting("Bytes of log between two index entries, where the topic says nothing.", 4096, least=0)
     message_max_bytes: int = setting("Largest record batch, where a topic says nothing.", 1_048_588, least=0)
     replica_lag_time_max_ms: int = setting("A follower behind for longer leaves the in-sync set.", 10_000, least=100)
     retention_check_interval_ms: int = setting("How often retention and segment age are looked at.", 30_000, least=100)
-    checkpoint_interval_bytes: int = setting("Bytes of log between two index checkpoints; a crash scans at most so much per partition.", 16 << 20, least=4096)
+    checkpoint_interval_bytes: int = setting(
+        "Bytes of log between two index checkpoints; a crash scans at most so much per partition.", 16 << 20, least=4096
+    )
 
     request_bytes_max: int = setting("Largest request.", 100 << 20, least=1024)
     request_bytes_total_max: int = setting("Requests held in memory, all connections together.", 512 << 20, least=1 << 20)
@@ -219,5 +231,5 @@ def _check_together(config: NodeConfig) -> None:
 
 
 def tiny(**settings: Any) -> NodeConfig:
-    """A configuration that crosses every boundary early (segments of 4 KiB, an index entry every few batches), for short tests."""
+    """For short tests: crosses every boundary early (segments of 4 KiB, an index entry every few batches)."""
     return NodeConfig(**({"segment_bytes": 4096, "index_interval_bytes": 256, "checkpoint_interval_bytes": 4096} | settings))

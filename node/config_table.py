@@ -25,8 +25,8 @@ win: default, file, environment, argument.
 TOPICS = """
 ## Topics
 
-Kafka's names and meanings. Given when a topic is created, or changed while it runs (`IncrementalAlterConfigs`). Where a topic says
-nothing, the broker's value counts (by the name in the last column), dynamic ones first.
+Kafka's names and meanings. Given when a topic is created, or changed while it runs (`IncrementalAlterConfigs`). Where a topic
+says nothing, the broker's value counts (by the name in the last column), dynamic ones first.
 
 | Setting | Default | Allowed | Meaning | At the broker |
 |---|---|---|---|---|

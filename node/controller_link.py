@@ -19,6 +19,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .active_controller import ActiveController, Answer
 from .cluster import ClusterView
+from .retry import until_answered
 from .suspects import Suspects
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class ControllerServer:
         return ANSWER.pack(ANSWERED, answer.index) + encode_reply(answer.reply)
 
 
-class NotController(Exception):  # noqa: N818
+class NotController(Exception):
     """The asked node is not the active controller; `hint` is who may be, or -1."""
 
     def __init__(self, hint: int) -> None:
@@ -139,29 +140,27 @@ class ControllerClient:
             async with asyncio.timeout(timeout_s):
                 answer = await self._ask(request)
         except TimeoutError:
-            raise ClusterError(
-                ErrorCode.request_timed_out, f"no active controller answered within {timeout_s:.1f} s"
-            ) from None
+            raise ClusterError(ErrorCode.request_timed_out, f"no active controller answered within {timeout_s:.1f} s") from None
         await self._cluster.wait_until(lambda image: image.index >= answer.index, min(timeout_s, 2.0))
         return answer.reply
 
     async def _ask(self, request: Request) -> Answer:
-        data = encode_request(request)
-        while True:
-            try:
-                return await self._ask_target(request, data)
-            except NotController as error:
-                self.on_wrong_target(error.hint)
-            except PeerGone as error:
-                logger.debug("controller did not answer: %s", error)
-                self.on_wrong_target(-1)
-            await self._cluster.wait_for_change(RETRY_PAUSE_S)
+        retry = until_answered((NotController, PeerGone), pause_s=RETRY_PAUSE_S, sleep=self._cluster.wait_for_change)
+        answer: Answer = await retry(self._ask_target, request, encode_request(request))
+        return answer
 
     async def _ask_target(self, request: Request, data: bytes) -> Answer:
         target = self.target()
-        if target == self._node_id:
-            return await self.ask_local(request)
-        return read_answer(await self._peers.call(target, METHOD, data, CALL_TIMEOUT_S))
+        try:
+            if target == self._node_id:
+                return await self.ask_local(request)
+            return read_answer(await self._peers.call(target, METHOD, data, CALL_TIMEOUT_S))
+        except NotController as error:
+            self.on_wrong_target(error.hint)
+            raise
+        except PeerGone:
+            self.on_wrong_target(-1)
+            raise
 
     async def ask_local(self, request: Request) -> Answer:
         """The answer of the controller on this very node. Raises ClusterError, or NotController."""

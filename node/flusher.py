@@ -13,18 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from quorumlog.host.ports import KVStore, WriteBatch
 from quorumlog.partitions.partition import Flush, Partition
 
+from .tasks import Tasks
+
 logger = logging.getLogger(__name__)
 
 
 class Flusher:
     """Owned by the node; `on_flushed(partition, high_watermark_moved)` is called on the loop after each round."""
 
-    def __init__(
-        self, store: KVStore, *, on_flushed: Callable[[Partition, bool], None], on_fatal: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, store: KVStore, tasks: Tasks, *, on_flushed: Callable[[Partition, bool], None]) -> None:
         self._store = store
         self._on_flushed = on_flushed
-        self._on_fatal = on_fatal
+        self._tasks = tasks
         self._dirty: dict[Partition, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._round_over = asyncio.Event()
@@ -36,7 +36,7 @@ class Flusher:
         """The partition has new bytes: sync them in the next round."""
         self._dirty[partition] = None
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="flush rounds")
+            self._task = self._tasks.spawn(self._run(), "flush rounds")
 
     def forget(self, partition: Partition) -> None:
         """The partition is being closed or deleted."""
@@ -66,9 +66,6 @@ class Flusher:
                 over.set()
                 for partition, flush in begun:
                     self._on_flushed(partition, partition.end_flush(flush))
-        except BaseException as error:
-            self._on_fatal(error)
-            raise
         finally:
             self._task = None
 

@@ -17,6 +17,7 @@ from .cluster import ClusterView
 from .controller_link import ControllerClient
 from .replicas import PartitionKey, Replicas
 from .session import BrokerSession
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +35,11 @@ class IsrUpdates:
         controller: ControllerClient,
         session: BrokerSession,
         clock: Clock,
+        tasks: Tasks,
         *,
         interval_s: float,
     ) -> None:
+        self._tasks = tasks
         self._cluster = cluster
         self._replicas = replicas
         self._controller = controller
@@ -48,12 +51,10 @@ class IsrUpdates:
         replicas.on_damage = self._on_damage
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="in-sync sets")
+        self._task = self._tasks.spawn(self._run(), "in-sync sets")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await cancelled(self._task)
 
     def _on_damage(self, partition: Partition) -> None:
         self._damaged[partition] = None
@@ -106,9 +107,7 @@ class IsrUpdates:
     async def _report_damage(self) -> None:
         for partition in list(self._damaged):
             del self._damaged[partition]
-            request = ReportDamage(
-                self._replicas.node_id, self._session.broker_epoch, partition.topic_id, partition.tp.partition
-            )
+            request = ReportDamage(self._replicas.node_id, self._session.broker_epoch, partition.topic_id, partition.tp.partition)
             try:
                 reply = await self._controller.request(request, timeout_s=REQUEST_TIMEOUT_S)
             except ClusterError:

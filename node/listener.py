@@ -8,9 +8,10 @@ everything that it can make us hold is bounded per connection and for all togeth
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import cast
 
+from quorumlog.host.ports import StorageError
 from quorumlog.wire.catalogue import FETCH, PRODUCE
 from quorumlog.wire.cursor import DecodeError
 from quorumlog.wire.frames import FrameError, FrameReader, framed
@@ -29,8 +30,9 @@ REFUSAL_ROUND_S = 10.0
 class KafkaListener:
     """Owned by the node: accepts connections, and closes them all at the end."""
 
-    def __init__(self, config: NodeConfig, dispatcher: Dispatcher) -> None:
+    def __init__(self, config: NodeConfig, dispatcher: Dispatcher, *, on_fatal: Callable[[BaseException], None]) -> None:
         self.config = config
+        self.on_fatal = on_fatal
         self.dispatcher = dispatcher
         self.connections: set[KafkaConnection] = set()
         self.held_bytes = 0
@@ -147,7 +149,9 @@ class KafkaConnection(asyncio.Protocol):
         self._hold(self._reader.unfinished_bytes + sum(map(len, self._frames)) - self._held_bytes)
         listener = self._listener
         if listener.held_bytes > listener.config.request_bytes_total_max:
-            self._refuse(f"{listener.held_bytes} bytes of requests are held, allowed are {listener.config.request_bytes_total_max}")
+            self._refuse(
+                f"{listener.held_bytes} bytes of requests are held, allowed are {listener.config.request_bytes_total_max}"
+            )
 
     def _hold(self, more: int) -> None:
         self._held_bytes += more
@@ -161,6 +165,8 @@ class KafkaConnection(asyncio.Protocol):
                 self._start(frame)
             except (BadRequest, DecodeError) as error:
                 self._refuse(error)
+            except StorageError as error:
+                self._listener.on_fatal(error)
             except Exception:
                 logger.exception("a request of %s could not be handled: a bug", self.client)
                 self._refuse("internal error")
@@ -191,6 +197,9 @@ class KafkaConnection(asyncio.Protocol):
             slot.response = await result
         except BadRequest as error:
             self._refuse(error)
+            return
+        except StorageError as error:
+            self._listener.on_fatal(error)
             return
         except Exception:
             logger.exception("a request of %s could not be handled: a bug", self.client)

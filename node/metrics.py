@@ -50,7 +50,9 @@ class Metrics:
         services = self._services
         flusher = services.replicas.flusher
         self._gauge("controller.active", "1 on the active controller", lambda: [Observation(int(self._is_controller()))])
-        self._gauge("broker.fenced", "1 while the controller keeps this broker out", lambda: [Observation(int(services.session.fenced))])
+        self._gauge(
+            "broker.fenced", "1 while the controller keeps this broker out", lambda: [Observation(int(services.session.fenced))]
+        )
         self._gauge("metadata.index", "Last metadata log entry applied", lambda: [Observation(services.image.index)])
         self._counter("flush.rounds", "Rounds of fsync", lambda: [Observation(flusher.rounds)])
         self._counter("flush.files", "Partitions synced, all rounds together", lambda: [Observation(flusher.files_synced)])
@@ -68,7 +70,9 @@ class Metrics:
         self._gauge("partitions", "Partitions on this node, by role", lambda: [
             Observation(count(role), {"role": role.name.lower()}) for role in Role
         ])  # fmt: skip
-        self._gauge("partitions.under_replicated", "Led here, with replicas out of sync", lambda: [Observation(under_replicated())])
+        self._gauge(
+            "partitions.under_replicated", "Led here, with replicas out of sync", lambda: [Observation(under_replicated())]
+        )
         self._gauge("partitions.damaged", "With bytes that fail their CRC", lambda: [
             Observation(sum(partition.damage is not None for partition in replicas.by_id.values()))
         ])  # fmt: skip
@@ -85,7 +89,9 @@ class Metrics:
         self._counter("requests", "Requests, by API", lambda: [
             Observation(count, {"api": name}) for name, count in listener.dispatcher.requests.items()
         ])  # fmt: skip
-        self._counter("requests.refused", "Connections closed for what they sent", lambda: [Observation(listener.dispatcher.refused)])
+        self._counter(
+            "requests.refused", "Connections closed for what they sent", lambda: [Observation(listener.dispatcher.refused)]
+        )
 
 
 def _callback(observe: Observe) -> Callable[[CallbackOptions], Iterable[Observation]]:

@@ -9,9 +9,8 @@ The host (clock, disk, store, peers) is handed in, so that the same node runs on
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from quorumlog.host.ports import Clock, Disk, KVStore, Peers
@@ -43,6 +42,7 @@ from .replication_leader import LeaderSide
 from .services import Services
 from .session import BrokerSession, registration_of
 from .suspects import Suspects
+from .tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Node:
         self.host = host
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = Tasks(on_fatal)
         self.cluster = ClusterView(config.cluster_id)
         self.suspects = Suspects(self.cluster, host.peers)
         self.machine = MetadataMachine(config.cluster_id, on_image=self._on_image)
@@ -83,7 +83,7 @@ class Node:
         self.replicas = self._make_replicas()
         self.session = self._make_session(identity)
         self.isr_updates = IsrUpdates(
-            self.replicas, self.cluster, self.controller_client, self.session, host.clock, interval_s=ISR_LOOK_S
+            self.replicas, self.cluster, self.controller_client, self.session, host.clock, self._tasks, interval_s=ISR_LOOK_S
         )
         self.services = Services(
             config=config,
@@ -96,7 +96,7 @@ class Node:
             producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
-        self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE))
+        self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE), on_fatal=on_fatal)
 
     # --- assembling
 
@@ -107,7 +107,7 @@ class Node:
         config, host = self.config, self.host
         events = QuorumEvents(self.cluster, self._deliver)
         others = [voter for voter in sorted(config.voter_addresses) if voter != config.node_id]
-        self.link = QuorumLink(host.peers, others, self.suspects, on_gone=self._on_voter_gone)
+        self.link = QuorumLink(host.peers, others, self.suspects, self._tasks, on_gone=self._on_voter_gone)
         quorum = Quorum(
             quorum_config(config),
             store=host.store,
@@ -119,9 +119,7 @@ class Node:
             rng=host.rng,
         )
         self.quorum = QuorumThread(quorum, deliver=self._deliver, on_fatal=self._on_fatal)
-        controller = ActiveController(
-            self.cluster, self.quorum, host.clock, self._controller_config(), new_uuid=host.new_uuid
-        )
+        controller = ActiveController(self.cluster, self.quorum, host.clock, self._controller_config(), new_uuid=host.new_uuid)
         events.activate = self._activate
         events.deactivate = controller.deactivate
         self.controller_server = ControllerServer(controller, self.cluster, host.peers, self.suspects)
@@ -150,11 +148,12 @@ class Node:
             clock=host.clock,
             settings=settings,
             broker_defaults=config.broker_defaults,
-            on_fatal=self._on_fatal,
+            tasks=self._tasks,
         )
         self.leader_side = LeaderSide(replicas, clock=host.clock, message_bytes=config.replication_message_bytes)
         self.follower_side = FollowerSide(
-            replicas, host.peers, self.suspects, host.clock, ping_s=config.replication_ping_ms / 1000)
+            replicas, host.peers, self.suspects, host.clock, self._tasks, ping_s=config.replication_ping_ms / 1000
+        )
         replicas.followers, replicas.leaders = self.leader_side, self.follower_side
         self.cluster.subscribe(self._learn_addresses)
         self.cluster.subscribe(replicas.on_image)
@@ -177,6 +176,8 @@ class Node:
             self.host.peers,
             self.controller_client,
             self.host.clock,
+            self._tasks,
+            on_in_service=self.replicas.set_strays_aside,
             heartbeat_interval_s=config.heartbeat_interval_ms / 1000,
             session_timeout_s=config.session_timeout_ms / 1000,
         )
@@ -194,18 +195,16 @@ class Node:
             self.link.start(self.quorum)
             self.quorum.start()
         else:
-            self.observer = MetadataObserver(self.machine, sorted(self.config.voter_addresses), self.host.peers)
+            self.observer = MetadataObserver(self.machine, sorted(self.config.voter_addresses), self.host.peers, self._tasks)
             self.observer.start()
         self.session.start()
         self.isr_updates.start()
-        self._tasks.append(asyncio.get_running_loop().create_task(self._care(), name="retention"))
+        self._tasks.spawn(self._care(), "retention")
 
     async def stop(self) -> None:
         """A clean end: hand over, answer what can be answered, sync, checkpoint."""
         await self._hand_over()
         await self.kafka.close()
-        for task in self._tasks:
-            task.cancel()
         await self.isr_updates.close()
         await self.follower_side.close()
         await self.session.close()
@@ -215,6 +214,7 @@ class Node:
         else:
             await self.observer.close()
         await self.replicas.close()
+        await self._tasks.close()
 
     async def _hand_over(self) -> None:
         timeout_s = self.config.shutdown_timeout_ms / 1000
@@ -262,14 +262,9 @@ class Node:
     def _activate(self, term: int) -> None:
         assert self.controller is not None
         self.controller.activate(term)
-        self._spawn(self.controller_server.probe_silent_brokers(), "probe brokers")
+        self._tasks.spawn(self.controller_server.probe_silent_brokers(), "probe brokers")
 
     def _on_voter_gone(self, node_id: int) -> None:
         assert self.controller is not None
         if self.controller.is_active:
-            self._spawn(self.controller.on_process_gone(node_id), f"fence broker {node_id}")
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
+            self._tasks.spawn(self.controller.on_process_gone(node_id), f"fence broker {node_id}")

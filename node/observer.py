@@ -20,6 +20,8 @@ from quorumlog.metadata.machine import MetadataMachine, dump_image
 from quorumlog.metadata.records import Record
 
 from .cluster import ClusterView
+from .retry import until_reached
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +50,7 @@ class MetadataPublisher:
     def _on_image(self, _old: Image, image: Image, records: tuple[Record, ...] | None) -> None:
         if not self._queues:
             return
-        if records is None:
-            message = _snapshot(image)
-        else:
-            message = HEAD.pack(RECORDS, image.index) + encode_records(records)
+        message = _snapshot(image) if records is None else HEAD.pack(RECORDS, image.index) + encode_records(records)
         for queue, wake in self._queues.values():
             queue.append(message)
             wake.set()
@@ -87,32 +86,29 @@ class MetadataPublisher:
 class MetadataObserver:
     """On a broker that is no voter: keeps the image as a voter has it."""
 
-    def __init__(self, machine: MetadataMachine, voters: list[int], peers: Peers) -> None:
+    def __init__(self, machine: MetadataMachine, voters: list[int], peers: Peers, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._turn = -1
         self._machine = machine
         self._voters = voters
         self._peers = peers
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="metadata observer")
+        self._task = self._tasks.spawn(self._run(), "metadata observer")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await cancelled(self._task)
 
     async def _run(self) -> None:
-        turn = 0
+        retry = until_reached(first_pause_s=RETRY_PAUSE_S, longest_pause_s=1.0)
         while True:
-            voter = self._voters[turn % len(self._voters)]
-            turn += 1
-            try:
-                stream = await self._peers.connect(voter, SERVICE, CONNECT_TIMEOUT_S)
-            except PeerGone as error:
-                logger.debug("voter %d cannot be observed: %s", voter, error)
-            else:
-                await self._follow(stream)
-            await asyncio.sleep(RETRY_PAUSE_S)
+            await self._follow(await retry(self._connect_to_next))
+
+    async def _connect_to_next(self) -> PeerStream:
+        """Another voter at each try. Raises PeerGone."""
+        self._turn += 1
+        return await self._peers.connect(self._voters[self._turn % len(self._voters)], SERVICE, CONNECT_TIMEOUT_S)
 
     async def _follow(self, stream: PeerStream) -> None:
         try:

@@ -39,7 +39,7 @@ class QuorumEvents:
         self._deliver(lambda: self.activate(term))
 
     def on_inactive(self) -> None:
-        self._deliver(lambda: self.deactivate())
+        self._deliver(self.deactivate)
 
     def on_leader(self, leader: int | None, term: int) -> None:
         self._deliver(lambda: self._cluster.on_leader(leader, term))

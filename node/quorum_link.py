@@ -12,7 +12,9 @@ from collections.abc import Callable
 from quorumlog.host.ports import PeerGone, Peers, PeerStream
 from quorumlog.raft.thread import QuorumThread
 
+from .retry import until_reached
 from .suspects import Suspects
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -25,14 +27,17 @@ QUEUED_FRAMES_MAX = 10_000
 class QuorumLink:
     """Owned by a node that is a voter. `on_gone(node)` is called when another voter's process is known to be gone."""
 
-    def __init__(self, peers: Peers, others: list[int], suspects: Suspects, *, on_gone: Callable[[int], None]) -> None:
+    def __init__(
+        self, peers: Peers, others: list[int], suspects: Suspects, tasks: Tasks, *, on_gone: Callable[[int], None]
+    ) -> None:
         self._peers = peers
         self._suspects = suspects
         self._on_gone = on_gone
         self._queues: dict[int, deque[bytes]] = {peer: deque() for peer in others}
         self._wakes: dict[int, asyncio.Event] = {peer: asyncio.Event() for peer in others}
         self._connected: set[int] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = tasks
+        self._streams: list[asyncio.Task[None]] = []
         self._thread: QuorumThread | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -40,13 +45,11 @@ class QuorumLink:
         self._thread = thread
         self._peers.serve_stream(SERVICE, self._receive)
         for peer in self._queues:
-            self._tasks.append(self._loop.create_task(self._keep_stream(peer), name=f"raft to node {peer}"))
+            self._streams.append(self._tasks.spawn(self._keep_stream(peer), f"raft to node {peer}"))
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        for task in self._streams:
+            await cancelled(task)
 
     def send(self, peer: int, frame: bytes) -> bool:
         """Called on the quorum's thread. False if there is no stream, or too much waits on it: the quorum sends again later."""
@@ -70,14 +73,9 @@ class QuorumLink:
             pass
 
     async def _keep_stream(self, peer: int) -> None:
+        retry = until_reached(first_pause_s=0.02, longest_pause_s=RECONNECT_PAUSE_S)
         while True:
-            try:
-                stream = await self._peers.connect(peer, SERVICE, CONNECT_TIMEOUT_S)
-            except PeerGone as error:
-                logger.debug("voter %d cannot be reached: %s", peer, error)
-            else:
-                await self._send_queue(peer, stream)
-            await asyncio.sleep(RECONNECT_PAUSE_S)
+            await self._send_queue(peer, await retry(self._peers.connect, peer, SERVICE, CONNECT_TIMEOUT_S))
 
     async def _send_queue(self, peer: int, stream: PeerStream) -> None:
         assert self._thread is not None

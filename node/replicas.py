@@ -4,7 +4,6 @@ Owned by the node. The one place that turns a partition's progress into effects:
 leaders acknowledged, the controller asked for another in-sync set.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -14,15 +13,18 @@ from quorumlog.host.ports import Clock, Disk, KVStore
 from quorumlog.metadata.image import Image, PartitionState
 from quorumlog.metadata.records import ConfigRecord, PartitionChange, PartitionRecord, Record, RemoveTopic
 from quorumlog.metadata.topic_config import effective_topic_config
+from quorumlog.partitions.log import LOGS_DIRECTORY, parse_directory_name
 from quorumlog.partitions.partition import Partition, PartitionSettings, Role
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
 from .flusher import Flusher
+from .tasks import Tasks
 from .waits import OffsetWaits, ReadWaits
 
 logger = logging.getLogger(__name__)
 PartitionKey = tuple[UUID, int]
+STRAYS_DIRECTORY = "stray"
 
 
 class Followers(Protocol):
@@ -51,7 +53,7 @@ class Replicas:
         clock: Clock,
         settings: PartitionSettings,
         broker_defaults: dict[str, str],
-        on_fatal: Callable[[BaseException], None],
+        tasks: Tasks,
     ) -> None:
         self.node_id = node_id
         self._disk = disk
@@ -61,7 +63,8 @@ class Replicas:
         self._broker_defaults = broker_defaults
         self.partitions: dict[TopicPartition, Partition] = {}
         self.by_id: dict[PartitionKey, Partition] = {}
-        self.flusher = Flusher(store, on_flushed=self._on_flushed, on_fatal=on_fatal)
+        self.flusher = Flusher(store, tasks, on_flushed=self._on_flushed)
+        self._tasks = tasks
         self.committed = OffsetWaits()
         self.flushed = OffsetWaits()
         self.reads = ReadWaits()
@@ -240,7 +243,7 @@ class Replicas:
         if self.partitions.get(partition.tp) is partition:
             del self.partitions[partition.tp]
         del self.by_id[partition.topic_id, partition.tp.partition]
-        asyncio.get_running_loop().create_task(self._delete_when_idle(partition), name=f"delete {partition.tp}")
+        self._tasks.spawn(self._delete_when_idle(partition), f"delete {partition.tp}")
 
     def _detach(self, partition: Partition, error: ClusterError) -> None:
         partition.retire()
@@ -277,6 +280,18 @@ class Replicas:
 
     # --- care
 
+    def set_strays_aside(self) -> None:
+        """Move away what lies in the log directory and belongs to no partition of ours: topics that were deleted, or moved, while
+        this node was down. Called once the image is known to be current; moved rather than deleted, in case it is wrong.
+        """
+        for name in self._disk.list(LOGS_DIRECTORY):
+            owner = parse_directory_name(name)
+            if owner is not None and (owner[1], owner[0].partition) not in self.by_id:
+                logger.warning("%s/%s belongs to no partition of this node; moved to %s/", LOGS_DIRECTORY, name, STRAYS_DIRECTORY)
+                self._disk.make_directory(STRAYS_DIRECTORY)
+                self._disk.delete(f"{STRAYS_DIRECTORY}/{name}")
+                self._disk.rename(f"{LOGS_DIRECTORY}/{name}", f"{STRAYS_DIRECTORY}/{name}")
+
     def apply_retention(self) -> None:
         wall_ms = self._clock.wall_ms()
         for partition in list(self.by_id.values()):
@@ -284,7 +299,9 @@ class Replicas:
             removed = partition.apply_retention(wall_ms)
             if removed:
                 self.on_log_start(partition)
-                logger.info("%s: %d segments passed retention, log starts at %d", partition.tp, removed, partition.log_start_offset)
+                logger.info(
+                    "%s: %d segments passed retention, log starts at %d", partition.tp, removed, partition.log_start_offset
+                )
 
     async def close(self) -> None:
         """A clean end: everything synced and checkpointed, so that the next start scans nothing."""

@@ -13,11 +13,12 @@ from quorumlog.host.ports import Clock, PeerGone, Peers, PeerStream
 from quorumlog.partitions.partition import Diverging, Partition
 from quorumlog.proto.replication_pb2 import FollowerMessage, Section
 from quorumlog.wire.errors import ClusterError, ErrorCode
-from tenacity import wait_exponential_jitter
 
 from .replicas import Replicas
 from .replication_messages import BadMessage, decode_leader_message
+from .retry import until_reached
 from .suspects import Suspects
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,10 @@ RETRY_PAUSE_MIN_S, RETRY_PAUSE_MAX_S = 0.02, 1.0
 class FollowerSide:
     """Owned by the node: one fetcher per leader node."""
 
-    def __init__(self, replicas: Replicas, peers: Peers, suspects: Suspects, clock: Clock, *, ping_s: float) -> None:
+    def __init__(
+        self, replicas: Replicas, peers: Peers, suspects: Suspects, clock: Clock, tasks: Tasks, *, ping_s: float
+    ) -> None:
+        self._tasks = tasks
         self._replicas = replicas
         self._peers = peers
         self._suspects = suspects
@@ -46,7 +50,7 @@ class FollowerSide:
         fetcher = self._fetchers.get(leader)
         if fetcher is None:
             fetcher = ReplicaFetcher(
-                leader, self._replicas, self._peers, self._suspects, self._clock, self._ping_s, on_idle=self._on_idle
+                leader, self._replicas, self._peers, self._suspects, self._clock, self._ping_s, self._tasks, on_idle=self._on_idle
             )
             self._fetchers[leader] = fetcher
         self._fetcher_of[partition] = fetcher
@@ -81,6 +85,7 @@ class ReplicaFetcher:
         suspects: Suspects,
         clock: Clock,
         ping_s: float,
+        tasks: Tasks,
         *,
         on_idle: Callable[["ReplicaFetcher"], None],
     ) -> None:
@@ -100,7 +105,7 @@ class ReplicaFetcher:
         self._wake = asyncio.Event()
         self._retries: set[asyncio.TimerHandle] = set()
         self._refusals: dict[Partition, int] = {}  # in a row
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"fetch from node {leader}")
+        self._task = tasks.spawn(self._run(), f"fetch from node {leader}")
 
     def add(self, partition: Partition) -> None:
         self._handles[partition] = -1
@@ -121,32 +126,26 @@ class ReplicaFetcher:
         self._wake.set()
 
     async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        await cancelled(self._task)
 
     # --- the stream
 
     async def _run(self) -> None:
-        pause = wait_exponential_jitter(initial=0.02, max=0.5, jitter=0.02)
-        attempt = 0
+        retry = until_reached(first_pause_s=0.02, longest_pause_s=0.5, stop=lambda _: not self._handles)
         try:
             while self._handles:
-                attempt += 1
-                if await self._serve_stream():
-                    attempt = 0
-                await asyncio.sleep(pause(_Attempt(attempt)))  # type: ignore[arg-type]
+                stream: PeerStream = await retry(self._peers.connect, self.leader, SERVICE, CONNECT_TIMEOUT_S)
+                await self._serve_stream(stream)
+                await self._suspects.is_gone(self.leader)
+        except PeerGone:
+            pass  # nothing is followed there any more
         finally:
             for timer in self._retries:
                 timer.cancel()
             self._on_idle(self)
 
-    async def _serve_stream(self) -> bool:
-        """Connect and fetch until the stream ends; True if it was ever open."""
-        try:
-            stream = await self._peers.connect(self.leader, SERVICE, CONNECT_TIMEOUT_S)
-        except PeerGone as error:
-            logger.debug("cannot reach node %d: %s", self.leader, error)
-            return False
+    async def _serve_stream(self, stream: PeerStream) -> None:
+        """Fetch until the stream ends."""
         self._begin_all()
         sender = asyncio.create_task(self._send_marked(stream), name=f"acknowledge to node {self.leader}")
         try:
@@ -158,8 +157,6 @@ class ReplicaFetcher:
             sender.cancel()
             await asyncio.wait({sender})
             await stream.close()
-        await self._suspects.is_gone(self.leader)
-        return True
 
     def _begin_all(self) -> None:
         self._partitions.clear()
@@ -278,10 +275,3 @@ class ReplicaFetcher:
         pause_s = min(RETRY_PAUSE_MAX_S, RETRY_PAUSE_MIN_S * 2 ** min(refusals - 1, 10))
         timer = asyncio.get_running_loop().call_later(pause_s, begin)
         self._retries.add(timer)
-
-
-class _Attempt:
-    """What tenacity's wait strategies look at."""
-
-    def __init__(self, attempt_number: int) -> None:
-        self.attempt_number = max(1, attempt_number)

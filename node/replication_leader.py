@@ -80,9 +80,7 @@ class LeaderSide:
 class FollowerSession:
     """One follower's stream. Two tasks: this one reads, the sender writes what is marked."""
 
-    def __init__(
-        self, side: LeaderSide, stream: PeerStream, replicas: Replicas, clock: Clock, message_bytes: int
-    ) -> None:
+    def __init__(self, side: LeaderSide, stream: PeerStream, replicas: Replicas, clock: Clock, message_bytes: int) -> None:
         self._side = side
         self._stream = stream
         self._replicas = replicas
@@ -128,9 +126,7 @@ class FollowerSession:
             following = self._by_handle.get(acknowledgment.handle)
             if following is not None:
                 partition = following.partition
-                if partition.on_follower_ack(
-                    self.follower, acknowledgment.leader_epoch, acknowledgment.flushed_offset, now
-                ):
+                if partition.on_follower_ack(self.follower, acknowledgment.leader_epoch, acknowledgment.flushed_offset, now):
                     self._replicas.on_high_watermark(partition)
 
     def _on_begin(self, begin: Begin) -> None:

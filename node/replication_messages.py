@@ -1,8 +1,8 @@
 """Replication messages as bytes: a length, a small protobuf header, and the record batches behind it, never copied into protobuf.
 
-    byte 0  header length  uint32, big endian
-         4  header         LeaderMessage (proto/replication.proto)
-            records        the batches of each section in turn, `size` bytes each, exactly as the leader stores them
+byte 0  header length  uint32, big endian
+     4  header         LeaderMessage (proto/replication.proto)
+        records        the batches of each section in turn, `size` bytes each, exactly as the leader stores them
 """
 
 import struct

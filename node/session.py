@@ -19,6 +19,8 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from .active_controller import Answer
 from .cluster import ClusterView
 from .controller_link import SESSION, ControllerClient, NotController, read_answer
+from .retry import until_answered
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +40,14 @@ class BrokerSession:
         peers: Peers,
         controller: ControllerClient,
         clock: Clock,
+        tasks: Tasks,
         *,
         heartbeat_interval_s: float,
         session_timeout_s: float,
+        on_in_service: Callable[[], None],
     ) -> None:
+        self._tasks = tasks
+        self._on_in_service = on_in_service
         self._registration = registration
         self._cluster = cluster
         self._peers = peers
@@ -58,12 +64,10 @@ class BrokerSession:
         self.may_shut_down = asyncio.Event()
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="broker session")
+        self._task = self._tasks.spawn(self._run(), "broker session")
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        await cancelled(self._task)
 
     @property
     def is_fresh(self) -> bool:
@@ -86,22 +90,27 @@ class BrokerSession:
         self._wake.set()
 
     async def _run(self) -> None:
-        while True:
-            target = self._controller.target()
-            try:
-                await self._hold_session(target)
-            except NotController as error:
-                self._controller.on_wrong_target(error.hint)
-            except PeerGone as error:
-                logger.info("session with controller %d ended: %s", target, error)
-                self._controller.on_wrong_target(-1)
-            except ClusterError as error:
-                logger.warning("the controller refused this broker: %s", error)
-                await asyncio.sleep(self._interval_s)
-            await self._cluster.wait_for_change(RETRY_PAUSE_S)
+        errors = (NotController, PeerGone, ClusterError)
+        await until_answered(errors, pause_s=RETRY_PAUSE_S, sleep=self._cluster.wait_for_change)(self._hold_session)
 
-    async def _hold_session(self, target: int) -> None:
-        """Register and show that we live for as long as the target is the controller."""
+    async def _hold_session(self) -> None:
+        """Register and show that we live, for as long as the target is the controller. Ends by raising why it is over."""
+        target = self._controller.target()
+        try:
+            await self._hold_session_with(target)
+        except NotController as error:
+            self._controller.on_wrong_target(error.hint)
+            raise
+        except PeerGone as error:
+            logger.info("session with controller %d ended: %s", target, error)
+            self._controller.on_wrong_target(-1)
+            raise
+        except ClusterError as error:
+            logger.warning("the controller refused this broker: %s", error)
+            await asyncio.sleep(self._interval_s)
+            raise
+
+    async def _hold_session_with(self, target: int) -> None:
         if target == self._registration.node_id:
             await self._serve(self._controller.ask_local)
             return
@@ -151,6 +160,7 @@ class BrokerSession:
             logger.warning("this broker was fenced by the controller")
         elif self.fenced and not fenced:
             logger.info("this broker is in service")
+            self._on_in_service()
         self.fenced = fenced
 
     async def _ask(self, stream: PeerStream, request: Request) -> Answer:

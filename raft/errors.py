@@ -1,11 +1,11 @@
 """How the quorum says no: a frame it cannot accept, storage it must not use, and the end of the process."""
 
 
-class BadFrame(ValueError):  # noqa: N818  a frame of the world rather than a fault of ours
+class BadFrame(ValueError):
     """A peer's frame does not follow the schema or its bounds. It was dropped and changed nothing."""
 
 
-class StorageRefused(ValueError):  # noqa: N818  names what is refused
+class StorageRefused(ValueError):
     """The node's storage is not formatted, or was formatted for another cluster, node or set of voters."""
 
 

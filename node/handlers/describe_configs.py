@@ -40,7 +40,8 @@ def _describe(services: Services, resource: Any) -> list[ConfigDescription]:
             raise ClusterError(ErrorCode.invalid_request, f"broker {name!r} was asked for at broker {node_id}: ask that one")
         return describe_broker_config(image, int(name) if name else None, defaults, names=resource.configuration_keys)
     raise ClusterError(
-        ErrorCode.invalid_request, f"resource type {resource.resource_type}; topics ({TOPIC}) and brokers ({BROKER}) have settings"
+        ErrorCode.invalid_request,
+        f"resource type {resource.resource_type}; topics ({TOPIC}) and brokers ({BROKER}) have settings",
     )
 
 

@@ -152,9 +152,7 @@ def _response(services: Services, topics: Topics) -> FetchResponse:
 def _fetched(services: Services, read: Read) -> FetchedPartition:
     if read.error is not None:
         code = read.error.code
-        return FetchedPartition(
-            read.wanted.partition, error_code=code, current_leader=leader_hint(services.image, read.tp, code)
-        )
+        return FetchedPartition(read.wanted.partition, error_code=code, current_leader=leader_hint(services.image, read.tp, code))
     result = read.result
     assert result is not None
     diverging = result.diverging

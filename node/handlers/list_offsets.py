@@ -30,7 +30,13 @@ def handle_list_offsets(services: Services, call: Call) -> Body:
 
 def _answer(services: Services, topic: str, wanted: Any, committed_only: bool) -> dict[str, Any]:
     tp = TopicPartition(topic, wanted.partition_index)
-    answer = {"partition_index": tp.partition, "error_code": ErrorCode.none, "timestamp": UNKNOWN, "offset": UNKNOWN, "leader_epoch": -1}
+    answer = {
+        "partition_index": tp.partition,
+        "error_code": ErrorCode.none,
+        "timestamp": UNKNOWN,
+        "offset": UNKNOWN,
+        "leader_epoch": -1,
+    }
     try:
         partition = services.replicas.get(tp, services.image)
         partition.check_leads(wanted.current_leader_epoch)

@@ -112,9 +112,7 @@ def _response(services: Services, topics: list[dict[str, Any]]) -> Body:
     live = [broker for _, broker in sorted(image.brokers.items()) if not broker.fenced]
     leader = services.cluster.leader
     return {
-        "brokers": [
-            {"node_id": b.node_id, "host": b.kafka.host, "port": b.kafka.port, "rack": b.rack} for b in live
-        ],
+        "brokers": [{"node_id": b.node_id, "host": b.kafka.host, "port": b.kafka.port, "rack": b.rack} for b in live],
         "cluster_id": image.cluster_id,
         # Any broker forwards to the controller; the one that is the controller saves a step.
         "controller_id": leader if leader is not None and image.is_live(leader) else services.config.node_id,

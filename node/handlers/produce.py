@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-
 from quorumlog.partitions.partition import Appended, Partition
 from quorumlog.wire.catalogue import PRODUCE
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -81,9 +80,7 @@ def _name_of(services: Services, topic: ProduceTopic) -> str | None:
     return topic.name if topic.name is not None else services.image.topic_names.get(topic.topic_id)
 
 
-def _check(
-    services: Services, request: ProduceRequest, topic: ProduceTopic, name: str | None, wanted: ProducePartition
-) -> None:
+def _check(services: Services, request: ProduceRequest, topic: ProduceTopic, name: str | None, wanted: ProducePartition) -> None:
     if name is None:
         raise ClusterError(ErrorCode.unknown_topic_id, f"there is no topic with id {topic.topic_id}")
     if request.acks not in (ALL, LEADER, NONE):
@@ -167,4 +164,3 @@ API = Api(
     decode=decode_produce,
     encode=lambda version, body: (encode_produce_response(version, body),),
 )
-
