@@ -63,6 +63,9 @@ class LeaderSide:
             if not sessions:
                 del self._sessions[partition]
 
+    def is_followed_by(self, partition: Partition, node_id: int) -> bool:
+        return any(session.follower == node_id for session in self._sessions.get(partition, ()))
+
     def on_appended(self, partition: Partition) -> None:
         for session in self._sessions.get(partition, ()):
             session.mark_records(partition)
@@ -108,8 +111,9 @@ class FollowerSession:
 
     def end(self) -> None:
         for partition in list(self._by_partition):
-            partition.on_follower_lost(self.follower)
             self._side.detach(partition, self)
+            if not self._side.is_followed_by(partition, self.follower):  # it may be back on another stream already
+                partition.on_follower_lost(self.follower)
 
     # --- what the follower says
 
