@@ -7,7 +7,7 @@ from typing import Self
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class StopRequested(Exception):  # noqa: N818  a wish rather than an error
+class StopRequested(Exception):
     """Somebody wants the command to end."""
 
 

@@ -34,15 +34,15 @@ def topics() -> None:
 
 @topics.command()
 @click.argument("name")
-@click.option("--partitions", default=BROKER_DEFAULT, type=click.IntRange(min=1), help="[default: the cluster's]")
-@click.option("--replication-factor", default=BROKER_DEFAULT, type=click.IntRange(min=1), help="[default: the cluster's]")
+@click.option("--partitions", type=click.IntRange(min=1), help="[default: the cluster's]")
+@click.option("--replication-factor", type=click.IntRange(min=1), help="[default: the cluster's]")
 @click.option("--config", "settings", multiple=True, type=assignment, metavar="KEY=VALUE", help="Topic setting; repeatable.")
 @bootstrap_option
 @output_option
 def create(
     name: str,
-    partitions: int,
-    replication_factor: int,
+    partitions: int | None,
+    replication_factor: int | None,
     settings: tuple[tuple[str, str], ...],
     bootstrap_servers: str,
     output: str,
@@ -50,7 +50,8 @@ def create(
     """Create topic NAME and wait until every partition has a leader."""
     with errors_in_one_line(bootstrap_servers):
         client = admin_client(bootstrap_servers)
-        create_topic(client, NewTopic(name, partitions, replication_factor, config=dict(settings)))
+        new_topic = NewTopic(name, partitions or BROKER_DEFAULT, replication_factor or BROKER_DEFAULT, config=dict(settings))
+        create_topic(client, new_topic)
         created = wait_for_leaders(client, name)
     if output == "json":
         print_json(_describe(name, created, {}))

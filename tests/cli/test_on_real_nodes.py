@@ -1,0 +1,105 @@
+"""The commands, the test kit and the demo on real node processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from quorumlog.testing import LocalCluster
+
+from tests.cli.conftest import Run
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(nodes=3) as running:
+        yield running
+
+
+def test_a_topic_from_its_creation_to_its_end(run: Run, cluster: LocalCluster) -> None:
+    """create, list, describe, produce, consume by offset and by time, delete: against the real thing."""
+    at = ("--bootstrap-server", cluster.bootstrap_servers)
+    settings = ("--config", "min.insync.replicas=2", "--config", "retention.ms=3600000")
+    created = run("topics", "create", "life", "--partitions", 4, "--replication-factor", 3, *settings, *at)
+    assert created.exit_code == 0, created.output
+    again = run("topics", "create", "life", *at)
+    assert again.exit_code == 1 and "TOPIC_ALREADY_EXISTS" in again.output and again.output.count("\n") == 1
+
+    described = json.loads(run("topics", "describe", "life", "--output", "json", *at).output)
+    assert described["config"] == {"min.insync.replicas": "2", "retention.ms": "3600000"}
+    assert all(sorted(partition["replicas"]) == partition["in_sync"] == [1, 2, 3] for partition in described["partitions"])
+    assert len(described["partitions"]) == 4
+
+    lines = [json.dumps({"id": f"k{number % 7}", "number": number}) for number in range(500)]
+    assert run("produce", "life", "--key", "id", *at, text="\n".join(lines[:250])).exit_code == 0
+    time.sleep(0.01)
+    middle = time.time()
+    time.sleep(0.01)
+    assert run("produce", "life", "--key", "id", *at, text="\n".join(lines[250:])).exit_code == 0
+
+    everything = run("consume", "life", "--until-end", "--output", "json", *at).output.splitlines()
+    assert sorted(json.loads(line)["value"] for line in everything) == sorted(lines)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(middle)) + f"{middle % 1:.3f}"[1:] + "+00:00"
+    later = run("consume", "life", "--until-end", "--from", moment, "--output", "json", *at).output.splitlines()
+    assert sorted(json.loads(line)["value"] for line in later) == sorted(lines[250:])
+
+    assert run("topics", "delete", "life", *at).exit_code == 0
+    assert "life" not in run("topics", "list", *at).output
+
+
+def test_status_shows_a_lost_node(run: Run, cluster: LocalCluster) -> None:
+    """An operator sees what is under-replicated while a node is down, and that nothing is once it is back."""
+    at = ("--bootstrap-server", cluster.bootstrap_servers)
+    assert run("topics", "create", "status", "--partitions", 3, "--replication-factor", 3, *at).exit_code == 0
+    cluster.kill(3)
+    hurt = wait_for_status(run, at, lambda status: status["under_replicated"] == status["partitions"] >= 3)
+    assert hurt["leaderless"] == 0
+    cluster.start(3)
+    healed = wait_for_status(run, at, lambda status: status["under_replicated"] == 0)
+    assert [node["id"] for node in healed["nodes"]] == [1, 2, 3]
+    assert healed["controller"] in (1, 2, 3)
+
+
+def wait_for_status(run: Run, at: tuple[str, str], is_expected: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    deadline = time.monotonic() + 30
+    while True:
+        result = run("cluster", "status", "--output", "json", *at)
+        if result.exit_code == 0:
+            status: dict[str, Any] = json.loads(result.output)
+            if is_expected(status):
+                return status
+        assert time.monotonic() < deadline, result.output
+        time.sleep(0.1)
+
+
+def run_demo(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "quorumlog.cli.main", "demo", *words]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=110)
+
+
+def test_the_demo_loses_nothing() -> None:
+    """The story to its end without a terminal: status 0, the verdict, and no process of its own left."""
+    result = run_demo("--records", "20000")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "lost: 0, twice: 0, out of order: 0" in result.stdout
+    assert "kill -9 node" in result.stdout and "is in sync on all partitions" in result.stdout
+    assert not [process for process in psutil.process_iter(["cmdline"]) if "quorumlog-demo-" in str(process.info["cmdline"])]
+
+
+@pytest.mark.realdata
+def test_the_demo_with_real_orders() -> None:
+    """Every line of the real file, within a minute."""
+    path = os.environ.get("QUORUMLOG_REAL_EVENTS")
+    if not path or not Path(path).exists():
+        pytest.skip("QUORUMLOG_REAL_EVENTS names no file")
+    result = run_demo("--events", path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "lost: 0, twice: 0, out of order: 0" in result.stdout
