@@ -146,6 +146,8 @@ class _Recovery:
         if vouched == len(segments) and self._snapshot_offset() == segments[-1].next_offset:
             log.adopt(segments)
             log.end_offset = segments[-1].next_offset
+            # A process that died after it rolled may have left the name of an empty segment that was never synced.
+            log.disk.sync_directory(log.directory)
             if log.has_derived_from(log.end_offset):
                 log.forget_from(self.batch, log.end_offset)
                 self._save()

@@ -138,6 +138,14 @@ def test_missing_tail_below_the_checkpoint_is_damage() -> None:
     assert again.damage.offset == 0
 
 
+def test_name_of_a_segment_that_a_dead_process_made_is_synced() -> None:
+    """Found by seed 22475: it rolled and died, the next one appended and synced, and the power went."""
+    run(
+        Host(22475),
+        [("append", 3, 400), ("flush", False), ("roll",), ("crash", False), ("append", 2, 10), ("flush", True), ("crash", True)],
+    )
+
+
 class Twin:
     """A list of (base offset, bytes), and how much of it must survive."""
 
