@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 20
 _SHAPE = struct.Struct(">qiibIhi")  # a header up to its last offset delta: all that a walk over trusted batches needs
 
 
-class DamagedBatch(Exception):  # noqa: N818  a finding rather than a fault of ours
+class DamagedBatch(Exception):
     """At this place of a segment there is no sound batch where one should begin."""
 
     def __init__(self, segment: Segment, position: int, offset: int, reason: str) -> None:
