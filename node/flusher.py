@@ -10,21 +10,25 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from quorumlog.host.ports import KVStore, WriteBatch
+from quorumlog.host.ports import Clock, KVStore, WriteBatch
 from quorumlog.partitions.partition import Flush, Partition
 
 from .tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
+STORE_SYNC_INTERVAL_S = 1.0
+
 
 class Flusher:
     """Owned by the node; `on_flushed(partition, high_watermark_moved)` is called on the loop after each round."""
 
-    def __init__(self, store: KVStore, tasks: Tasks, *, on_flushed: Callable[[Partition, bool], None]) -> None:
+    def __init__(self, store: KVStore, clock: Clock, tasks: Tasks, *, on_flushed: Callable[[Partition, bool], None]) -> None:
         self._store = store
         self._on_flushed = on_flushed
         self._tasks = tasks
+        self._clock = clock
+        self._store_synced_at = clock.now()
         self._dirty: dict[Partition, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._round_over = asyncio.Event()
@@ -78,3 +82,6 @@ class Flusher:
         self.files_synced += len(flushes)
         if batch:
             self._store.write(batch)
+        if self._clock.now() - self._store_synced_at >= STORE_SYNC_INTERVAL_S:
+            self._store.sync()  # or a power cut takes the checkpoints, and the next start has to scan from far back
+            self._store_synced_at = self._clock.now()

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 3.0
 PROPOSALS_MAX = 1_000
+FINAL_REFUSALS = (ErrorCode.ineligible_replica, ErrorCode.invalid_request)
 
 
 class IsrUpdates:
@@ -100,8 +101,10 @@ class IsrUpdates:
             state: PartitionState | None = result.state
             assert state is not None
             logger.info("%s: in sync are %s", partition.tp, list(state.isr))
-        else:
-            logger.info("%s: in-sync set not changed: %s", partition.tp, result.error_message)
+            return
+        logger.info("%s: in-sync set not changed: %s", partition.tp, result.error_message)
+        # A refusal for a stale epoch may answer a repeated proposal whose first copy was committed: the metadata will tell.
+        if result.error_code in FINAL_REFUSALS:
             partition.isr_refused()
 
     async def _report_damage(self) -> None:

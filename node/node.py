@@ -74,6 +74,7 @@ class Node:
         self._on_fatal = on_fatal
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks(on_fatal)
+        self._incarnation_id = host.new_uuid()
         self.cluster = ClusterView(config.cluster_id)
         self.suspects = Suspects(self.cluster, host.peers)
         self.machine = MetadataMachine(config.cluster_id, on_image=self._on_image)
@@ -148,6 +149,7 @@ class Node:
             clock=host.clock,
             settings=settings,
             broker_defaults=config.broker_defaults,
+            incarnation_id=self._incarnation_id,
             tasks=self._tasks,
         )
         self.leader_side = LeaderSide(replicas, clock=host.clock, message_bytes=config.replication_message_bytes)
@@ -164,7 +166,7 @@ class Node:
         kafka, peer = config.kafka_address, config.peer_address
         registration = registration_of(
             node_id=config.node_id,
-            incarnation_id=self.host.new_uuid(),
+            incarnation_id=self._incarnation_id,
             storage_id=UUID(identity.storage_id),
             kafka=Endpoint(kafka.host, kafka.port),
             peer=Endpoint(peer.host, peer.port),

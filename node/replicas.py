@@ -53,8 +53,11 @@ class Replicas:
         clock: Clock,
         settings: PartitionSettings,
         broker_defaults: dict[str, str],
+        incarnation_id: UUID,
         tasks: Tasks,
     ) -> None:
+        self._incarnation_id = incarnation_id
+        self._is_registered = False
         self.node_id = node_id
         self._disk = disk
         self._store = store
@@ -63,7 +66,7 @@ class Replicas:
         self._broker_defaults = broker_defaults
         self.partitions: dict[TopicPartition, Partition] = {}
         self.by_id: dict[PartitionKey, Partition] = {}
-        self.flusher = Flusher(store, tasks, on_flushed=self._on_flushed)
+        self.flusher = Flusher(store, clock, tasks, on_flushed=self._on_flushed)
         self._tasks = tasks
         self.committed = OffsetWaits()
         self.flushed = OffsetWaits()
@@ -121,6 +124,13 @@ class Replicas:
     # --- what the image says
 
     def on_image(self, _old: Image, image: Image, records: tuple[Record, ...] | None) -> None:
+        if not self._is_registered:
+            # Until our own registration shows, the image speaks of the process before us. Going on as the leader it was, in
+            # the same epoch but without what it had not synced, would put other records at offsets that followers have.
+            broker = image.broker(self.node_id)
+            if broker is None or broker.incarnation_id != self._incarnation_id:
+                return
+            self._is_registered, records = True, None
         if records is None:
             self._reconcile(image, self._all_keys(image) | self.by_id.keys())
             self._apply_configs(image, self.by_id.values())
@@ -225,7 +235,7 @@ class Replicas:
             node_id=self.node_id,
             disk=self._disk,
             store=self._store,
-            config=effective_topic_config(image, name, self._broker_defaults),
+            config=effective_topic_config(image, name, self._broker_defaults, self.node_id),
             settings=self._settings,
             now=self._clock.now(),
             wall_ms=self._clock.wall_ms(),
@@ -264,7 +274,10 @@ class Replicas:
     def _apply_configs(self, image: Image, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             if partition.tp.topic in image.topics:
-                partition.apply_config(effective_topic_config(image, partition.tp.topic, self._broker_defaults))
+                old_mark = partition.high_watermark
+                partition.apply_config(effective_topic_config(image, partition.tp.topic, self._broker_defaults, self.node_id))
+                if partition.high_watermark != old_mark:
+                    self.on_high_watermark(partition)
 
     # --- what the flusher says
 
