@@ -52,19 +52,20 @@ def demo(events: Path | None, records: int | None) -> None:
     except OrdersError as error:
         raise click.BadParameter(str(error), param_hint="--events") from error
     directory = Path(tempfile.mkdtemp(prefix="quorumlog-demo-"))
-    is_good = False
     try:
         with StopSignals() as signals:
             is_good = Story(directory, events, total, signals).tell()
     except (DemoError, ReadBackError, LocalClusterError, KafkaException, click.ClickException) as error:
         click.echo(f"The demo failed: {error}", err=True)
+        is_good = False
     except StopRequested:
-        click.echo("stopped", err=True)
-    if is_good:
         shutil.rmtree(directory, ignore_errors=True)
-    else:
+        click.echo("stopped", err=True)
+        sys.exit(1)
+    if not is_good:
         click.echo(f"The nodes' logs and data are in {directory}", err=True)
         sys.exit(1)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 class Story:
