@@ -16,6 +16,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from .cluster import ClusterView
 from .controller_link import ControllerClient
 from .replicas import PartitionKey, Replicas
+from .replication_leader import LeaderSide
 from .session import BrokerSession
 from .tasks import Tasks, cancelled
 
@@ -32,6 +33,7 @@ class IsrUpdates:
     def __init__(
         self,
         replicas: Replicas,
+        leader_side: LeaderSide,
         cluster: ClusterView,
         controller: ControllerClient,
         session: BrokerSession,
@@ -41,6 +43,7 @@ class IsrUpdates:
         interval_s: float,
     ) -> None:
         self._tasks = tasks
+        self._leader_side = leader_side
         self._cluster = cluster
         self._replicas = replicas
         self._controller = controller
@@ -81,7 +84,7 @@ class IsrUpdates:
                     wanted[key] = (partition, isr)
         if not wanted:
             return
-        proposals = tuple(_proposal(partition, isr) for partition, isr in wanted.values())
+        proposals = tuple(self._proposal(partition, isr) for partition, isr in wanted.values())
         for partition, isr in wanted.values():
             partition.isr_proposed(isr, now)
         request = AlterIsr(self._replicas.node_id, self._session.broker_epoch, proposals)
@@ -120,12 +123,13 @@ class IsrUpdates:
             if not reply.excluded:
                 logger.error("%s: damaged, and no other replica has what is committed; it is not repaired", partition.tp)
 
-
-def _proposal(partition: Partition, isr: tuple[int, ...]) -> IsrProposal:
-    return IsrProposal(
-        topic_id=partition.topic_id,
-        partition=partition.tp.partition,
-        leader_epoch=partition.leader_epoch,
-        partition_epoch=partition.partition_epoch,
-        new_isr=isr,
-    )
+    def _proposal(self, partition: Partition, isr: tuple[int, ...]) -> IsrProposal:
+        own = {self._replicas.node_id: self._session.broker_epoch}
+        return IsrProposal(
+            topic_id=partition.topic_id,
+            partition=partition.tp.partition,
+            leader_epoch=partition.leader_epoch,
+            partition_epoch=partition.partition_epoch,
+            new_isr=isr,
+            broker_epochs=tuple(own.get(node, self._leader_side.broker_epoch_of(partition, node)) for node in isr),
+        )

@@ -83,8 +83,16 @@ class Node:
         self.controller_client = ControllerClient(config.node_id, voters, self.cluster, host.peers, self.controller)
         self.replicas = self._make_replicas()
         self.session = self._make_session(identity)
+        self.follower_side.introduce_as(lambda: self.session.broker_epoch)
         self.isr_updates = IsrUpdates(
-            self.replicas, self.cluster, self.controller_client, self.session, host.clock, self._tasks, interval_s=ISR_LOOK_S
+            self.replicas,
+            self.leader_side,
+            self.cluster,
+            self.controller_client,
+            self.session,
+            host.clock,
+            self._tasks,
+            interval_s=ISR_LOOK_S,
         )
         self.services = Services(
             config=config,

@@ -34,6 +34,7 @@ class FollowerSide:
         self, replicas: Replicas, peers: Peers, suspects: Suspects, clock: Clock, tasks: Tasks, *, ping_s: float
     ) -> None:
         self._tasks = tasks
+        self._broker_epoch: Callable[[], int] = lambda: -1
         self._replicas = replicas
         self._peers = peers
         self._suspects = suspects
@@ -41,6 +42,10 @@ class FollowerSide:
         self._ping_s = ping_s
         self._fetchers: dict[int, ReplicaFetcher] = {}
         self._fetcher_of: dict[Partition, ReplicaFetcher] = {}
+
+    def introduce_as(self, broker_epoch: Callable[[], int]) -> None:
+        """What this node's registration is, to be told to leaders."""
+        self._broker_epoch = broker_epoch
 
     def follow(self, partition: Partition) -> None:
         """Follow the partition's leader in its present epoch."""
@@ -50,7 +55,15 @@ class FollowerSide:
         fetcher = self._fetchers.get(leader)
         if fetcher is None:
             fetcher = ReplicaFetcher(
-                leader, self._replicas, self._peers, self._suspects, self._clock, self._ping_s, self._tasks, on_idle=self._on_idle
+                leader,
+                self._replicas,
+                self._peers,
+                self._suspects,
+                self._clock,
+                self._ping_s,
+                self._tasks,
+                self._broker_epoch,
+                on_idle=self._on_idle,
             )
             self._fetchers[leader] = fetcher
         self._fetcher_of[partition] = fetcher
@@ -86,6 +99,7 @@ class ReplicaFetcher:
         clock: Clock,
         ping_s: float,
         tasks: Tasks,
+        broker_epoch: Callable[[], int],
         *,
         on_idle: Callable[["ReplicaFetcher"], None],
     ) -> None:
@@ -95,6 +109,7 @@ class ReplicaFetcher:
         self._suspects = suspects
         self._clock = clock
         self._ping_s = ping_s
+        self._broker_epoch = broker_epoch
         self._on_idle = on_idle
         self._handles: dict[Partition, int] = {}
         self._partitions: dict[int, Partition] = {}
@@ -220,6 +235,7 @@ class ReplicaFetcher:
             fetch_offset=position.fetch_offset,
             flushed_offset=position.flushed_offset,
             last_epoch=position.last_epoch,
+            broker_epoch=self._broker_epoch(),
         )
 
     # --- what the leader says

@@ -33,6 +33,7 @@ class Following:
     partition: Partition
     leader_epoch: int
     next_offset: int
+    broker_epoch: int  # of the follower's registration
     marks_sent: tuple[int, int] = (-1, -1)  # high watermark and log start
 
 
@@ -65,6 +66,13 @@ class LeaderSide:
 
     def is_followed_by(self, partition: Partition, node_id: int) -> bool:
         return any(session.follower == node_id for session in self._sessions.get(partition, ()))
+
+    def broker_epoch_of(self, partition: Partition, node_id: int) -> int:
+        """In which registration the follower told its position, -1 if it is not on a stream now."""
+        epochs = (
+            session.broker_epoch_in(partition) for session in self._sessions.get(partition, ()) if session.follower == node_id
+        )
+        return max(epochs, default=-1)
 
     def on_appended(self, partition: Partition) -> None:
         for session in self._sessions.get(partition, ()):
@@ -167,7 +175,7 @@ class FollowerSession:
 
     def _start(self, begin: Begin, partition: Partition) -> None:
         self.drop(partition)
-        following = Following(begin.handle, partition, partition.leader_epoch, begin.fetch_offset)
+        following = Following(begin.handle, partition, partition.leader_epoch, begin.fetch_offset, begin.broker_epoch)
         self._by_handle[begin.handle] = following
         self._by_partition[partition] = following
         self._side.attach(partition, self)
@@ -177,6 +185,9 @@ class FollowerSession:
         self._wake.set()
         # The position may have completed the in-sync set's knowledge: a commit can follow from it alone.
         self._replicas.on_high_watermark(partition)
+
+    def broker_epoch_in(self, partition: Partition) -> int:
+        return self._by_partition[partition].broker_epoch
 
     def drop(self, partition: Partition) -> None:
         """Send no more of this partition."""

@@ -17,7 +17,7 @@ class FollowerMessage(_message.Message):
     def __init__(self, begins: _Optional[_Iterable[_Union[Begin, _Mapping]]] = ..., acknowledgments: _Optional[_Iterable[_Union[Acknowledgment, _Mapping]]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("handle", "topic_id", "partition", "leader_epoch", "fetch_offset", "flushed_offset", "last_epoch")
+    __slots__ = ("handle", "topic_id", "partition", "leader_epoch", "fetch_offset", "flushed_offset", "last_epoch", "broker_epoch")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class Begin(_message.Message):
     FETCH_OFFSET_FIELD_NUMBER: _ClassVar[int]
     FLUSHED_OFFSET_FIELD_NUMBER: _ClassVar[int]
     LAST_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BROKER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     handle: int
     topic_id: bytes
     partition: int
@@ -32,7 +33,8 @@ class Begin(_message.Message):
     fetch_offset: int
     flushed_offset: int
     last_epoch: int
-    def __init__(self, handle: _Optional[int] = ..., topic_id: _Optional[bytes] = ..., partition: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., fetch_offset: _Optional[int] = ..., flushed_offset: _Optional[int] = ..., last_epoch: _Optional[int] = ...) -> None: ...
+    broker_epoch: int
+    def __init__(self, handle: _Optional[int] = ..., topic_id: _Optional[bytes] = ..., partition: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., fetch_offset: _Optional[int] = ..., flushed_offset: _Optional[int] = ..., last_epoch: _Optional[int] = ..., broker_epoch: _Optional[int] = ...) -> None: ...
 
 class Acknowledgment(_message.Message):
     __slots__ = ("handle", "leader_epoch", "flushed_offset")

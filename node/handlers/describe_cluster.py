@@ -7,17 +7,16 @@ from quorumlog.wire.errors import ErrorCode
 from ..dispatch import Api, Body, Call
 from ..services import Services
 
-BROKERS = 1
+BROKERS, CONTROLLERS = 1, 2
 
 
 def handle_describe_cluster(services: Services, call: Call) -> Body:
     message, image = call.message, services.image
     if call.version >= 1 and message.endpoint_type != BROKERS:
+        known = message.endpoint_type == CONTROLLERS
         return {
-            "error_code": ErrorCode.unsupported_endpoint_type,
+            "error_code": ErrorCode.mismatched_endpoint_type if known else ErrorCode.unsupported_endpoint_type,
             "error_message": f"endpoint type {message.endpoint_type}; only brokers ({BROKERS}) are described here",
-            "endpoint_type": message.endpoint_type,
-            "cluster_id": image.cluster_id,
         }
     with_fenced = call.version >= 2 and message.include_fenced_brokers
     leader = services.cluster.leader

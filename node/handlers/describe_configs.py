@@ -7,6 +7,7 @@ from typing import Any
 from quorumlog.metadata.broker_config import describe_broker_config
 from quorumlog.metadata.settings import ConfigDescription
 from quorumlog.metadata.topic_config import describe_topic_config
+from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Api, Body, Call
@@ -16,7 +17,9 @@ TOPIC, BROKER = 2, 4  # Kafka's resource types
 
 
 def handle_describe_configs(services: Services, call: Call) -> Body:
-    return {"results": [_answer(services, call, resource) for resource in call.message.resources]}
+    # Each once: an answer takes a hundred times the bytes of a question, so repeats would make us build without bound.
+    named = {(resource.resource_type, resource.resource_name): resource for resource in reversed(call.message.resources)}
+    return {"results": [_answer(services, call, resource) for resource in reversed(named.values())]}
 
 
 def _answer(services: Services, call: Call, resource: Any) -> dict[str, Any]:
@@ -30,15 +33,17 @@ def _answer(services: Services, call: Call, resource: Any) -> dict[str, Any]:
 
 def _describe(services: Services, resource: Any) -> list[ConfigDescription]:
     image, defaults, name = services.image, services.config.broker_defaults, resource.resource_name
+    names = resource.configuration_keys or None  # Kafka takes an empty list like null: all
     if resource.resource_type == TOPIC:
+        check_name(name)
         if name not in image.topics:
             raise ClusterError(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
-        return describe_topic_config(image, name, defaults, names=resource.configuration_keys)
+        return describe_topic_config(image, name, defaults, names=names)
     if resource.resource_type == BROKER:
         node_id = services.config.node_id
         if name not in ("", str(node_id)):
             raise ClusterError(ErrorCode.invalid_request, f"broker {name!r} was asked for at broker {node_id}: ask that one")
-        return describe_broker_config(image, int(name) if name else None, defaults, names=resource.configuration_keys)
+        return describe_broker_config(image, int(name) if name else None, defaults, names=names)
     raise ClusterError(
         ErrorCode.invalid_request,
         f"resource type {resource.resource_type}; topics ({TOPIC}) and brokers ({BROKER}) have settings",

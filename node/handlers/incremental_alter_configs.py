@@ -18,18 +18,24 @@ TYPES = {kind: number for number, kind in KINDS.items()}
 
 
 async def handle_incremental_alter_configs(services: Services, call: Call) -> Body:
-    resources = call.message.resources
+    understood, responses = [], []
+    for resource in call.message.resources:
+        try:
+            understood.append(_changes(resource))
+        except ClusterError as error:
+            responses.append(_response(resource.resource_type, resource.resource_name, error.code, error.message))
+    return {"responses": [*responses, *await _alter(services, understood, call.message.validate_only)]}
+
+
+async def _alter(services: Services, resources: list[ResourceChanges], validate_only: bool) -> list[dict[str, Any]]:
+    if not resources:
+        return []
     try:
-        request = AlterConfigs(tuple(_changes(resource) for resource in resources), validate_only=call.message.validate_only)
-        reply = await services.controller.request(request, timeout_s=TIMEOUT_S)
+        reply = await services.controller.request(AlterConfigs(tuple(resources), validate_only), timeout_s=TIMEOUT_S)
     except ClusterError as error:
-        return {"responses": [_response(one.resource_type, one.resource_name, error.code, error.message) for one in resources]}
+        return [_response(TYPES[one.kind], one.name, error.code, error.message) for one in resources]
     assert isinstance(reply, AlterConfigsReply)
-    return {
-        "responses": [
-            _response(TYPES[result.kind], result.name, result.error_code, result.error_message) for result in reply.resources
-        ]
-    }
+    return [_response(TYPES[one.kind], one.name, one.error_code, one.error_message) for one in reply.resources]
 
 
 def _changes(resource: Any) -> ResourceChanges:

@@ -3,6 +3,7 @@
 # v9: latest tiered (-5)    v10: timeout    v11: earliest pending upload (-6)
 """Finds offsets by time: the earliest, the latest, the one of a timestamp, the one with the greatest timestamp."""
 
+from collections import Counter
 from typing import Any
 
 from quorumlog.partitions.partition import Partition, Role
@@ -18,17 +19,21 @@ UNKNOWN = -1
 
 def handle_list_offsets(services: Services, call: Call) -> Body:
     committed_only = call.message.isolation_level == 1
+    named = Counter((topic.name, wanted.partition_index) for topic in call.message.topics for wanted in topic.partitions)
     topics = [
         {
             "name": topic.name,
-            "partitions": [_answer(services, topic.name, wanted, committed_only) for wanted in topic.partitions],
+            "partitions": [
+                _answer(services, topic.name, wanted, committed_only, named[topic.name, wanted.partition_index])
+                for wanted in topic.partitions
+            ],
         }
         for topic in call.message.topics
     ]
     return {"topics": topics}
 
 
-def _answer(services: Services, topic: str, wanted: Any, committed_only: bool) -> dict[str, Any]:
+def _answer(services: Services, topic: str, wanted: Any, committed_only: bool, times_named: int) -> dict[str, Any]:
     tp = TopicPartition(topic, wanted.partition_index)
     answer = {
         "partition_index": tp.partition,
@@ -38,6 +43,8 @@ def _answer(services: Services, topic: str, wanted: Any, committed_only: bool) -
         "leader_epoch": -1,
     }
     try:
+        if times_named > 1:  # as Kafka does; a search by time may read and decompress, once a request is enough
+            raise ClusterError(ErrorCode.invalid_request, f"{tp} is named {times_named} times")
         partition = services.replicas.get(tp, services.image)
         partition.check_leads(wanted.current_leader_epoch)
         return answer | _find(partition, wanted.timestamp, committed_only)

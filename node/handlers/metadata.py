@@ -11,12 +11,14 @@ from typing import Any
 from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
 from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply, NewTopic
+from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
 
+WITHOUT_IDS = (10, 11)  # have the field already, but nothing may be in it
 CREATE_TIMEOUT_S = 5.0
 SETTLED_S = 0.5  # age of a connection from which on a metadata request is taken for a refresh
 NOTICE_S = 0.03  # a death is noticed by all within this time
@@ -43,10 +45,19 @@ def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
     if wanted is None or (call.version == 0 and not wanted):
         topics = [_describe(services.image, topic) for _, topic in sorted(services.image.topics.items())]
         return _response(services, topics)
+    # Each once, as Kafka answers: an answer may take a thousand times the bytes of a question.
+    wanted = list({(topic.name, topic.topic_id): topic for topic in wanted}.values())
+    if call.version in WITHOUT_IDS and any(topic.name is None or topic.topic_id != NO_TOPIC_ID for topic in wanted):
+        return _response(services, [_refused(topic) for topic in wanted])
     missing = [topic.name for topic in wanted if topic.name is not None and topic.name not in services.image.topics]
     if missing and _may_create(services, call):
         return _create_and_answer(services, wanted, missing)
     return _response(services, [_find(services.image, topic, {}) for topic in wanted])
+
+
+def _refused(wanted: Any) -> dict[str, Any]:
+    """Kafka's answer to each topic of a request that uses ids before they may be; a name may not be null in it."""
+    return {"error_code": ErrorCode.invalid_request, "name": wanted.name or "", "topic_id": wanted.topic_id, "partitions": []}
 
 
 def _may_create(services: Services, call: Call) -> bool:
@@ -58,7 +69,7 @@ def _may_create(services: Services, call: Call) -> bool:
 async def _create_and_answer(services: Services, wanted: Iterable[Any], missing: list[str]) -> Body:
     """A topic is answered with its partitions at once: the reply of the controller waits until our image has them."""
     errors: dict[str, ErrorCode] = {}
-    request = CreateTopics(tuple(NewTopic(name) for name in dict.fromkeys(missing)))
+    request = CreateTopics(tuple(NewTopic(name) for name in dict.fromkeys(missing) if _name_error(name) is None))
     try:
         reply = await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
     except ClusterError:
@@ -78,10 +89,18 @@ def _find(image: Image, wanted: Any, errors: dict[str, ErrorCode]) -> dict[str, 
     topic = image.topics.get(name)
     if topic is not None:
         return _describe(image, topic)
-    code = errors.get(name, ErrorCode.unknown_topic_or_partition)
+    code = _name_error(name) or errors.get(name, ErrorCode.unknown_topic_or_partition)
     if code is ErrorCode.topic_already_exists:  # created by another request meanwhile, and not in our image yet
         code = ErrorCode.leader_not_available
     return {"error_code": code, "name": name, "topic_id": NO_TOPIC_ID, "partitions": []}
+
+
+def _name_error(name: str) -> ErrorCode | None:
+    try:
+        check_name(name)
+    except ClusterError as error:
+        return error.code
+    return None
 
 
 def _describe(image: Image, topic: Topic) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""What a node makes of the cluster image."""
+
+import asyncio
+import random
+from uuid import UUID
+
+from immutables import Map
+from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
+from quorumlog.node.replicas import Replicas
+from quorumlog.node.tasks import Tasks
+from quorumlog.partitions.partition import PartitionSettings, Role
+from quorumlog.wire.ids import TopicPartition
+
+from tests.sim.clock import SimClock
+from tests.sim.disk import SimDisk
+from tests.sim.store import SimStore
+
+TOPIC_ID, BEFORE, NOW = UUID(int=1), UUID(int=10), UUID(int=11)
+TP = TopicPartition("orders", 0)
+
+
+def image_of(incarnation_id: UUID, *, leader: int, leader_epoch: int) -> Image:
+    """Node 1 is registered as this incarnation, and holds the one partition of `orders`."""
+    place = Endpoint("localhost", 9092)
+    broker = Broker(1, 7, incarnation_id, UUID(int=20), place, place, None, fenced=False, in_shutdown=False)
+    state = PartitionState(TOPIC_ID, 0, (1,), (1,), (), leader, leader_epoch, partition_epoch=leader_epoch)
+    return Image(
+        "c",
+        index=leader_epoch,
+        brokers=Map({1: broker}),
+        topics=Map({"orders": Topic("orders", TOPIC_ID, Map({0: state}))}),
+        topic_names=Map({TOPIC_ID: "orders"}),
+    )
+
+
+def make_replicas() -> Replicas:
+    rng, clock = random.Random(1), SimClock()
+    return Replicas(
+        node_id=1,
+        disk=SimDisk(rng),
+        store=SimStore(rng),
+        clock=clock,
+        settings=PartitionSettings(),
+        broker_defaults={},
+        incarnation_id=NOW,
+        tasks=Tasks(lambda error: None),
+    )
+
+
+def test_a_restarted_node_does_not_lead_by_what_was_true_of_the_process_before_it() -> None:
+    """The log of metadata is replayed at the start, and says that this node leads: its old process did. Going on in the same
+    epoch, without what that process had not synced, would give followers two different records at one offset."""
+
+    async def run() -> None:
+        replicas = make_replicas()
+        replicas.on_image(Image("c"), image_of(BEFORE, leader=1, leader_epoch=5), None)
+        assert TP not in replicas.partitions
+        replicas.on_image(Image("c"), image_of(NOW, leader=1, leader_epoch=6), ())
+        partition = replicas.partitions[TP]
+        assert (partition.role, partition.leader_epoch) == (Role.LEADER, 6)
+        await replicas.close()
+
+    asyncio.run(run())
+
+
+def test_logs_of_partitions_that_are_not_ours_are_set_aside_and_kept() -> None:
+    """A topic that was deleted while the node was down leaves its log behind; it is moved away, once the image is current."""
+
+    async def run() -> None:
+        replicas = make_replicas()
+        replicas.on_image(Image("c"), image_of(NOW, leader=1, leader_epoch=6), None)
+        disk = replicas._disk
+        stray = f"gone-0-{UUID(int=99).hex}"
+        disk.make_directory(f"logs/{stray}")
+        disk.write_atomic(f"logs/{stray}/00000000000000000000.log", b"x")
+        replicas.set_strays_aside()
+        assert disk.list("logs") == [f"orders-0-{TOPIC_ID.hex}"]
+        assert disk.list("stray") == [stray]
+        await replicas.close()
+
+    asyncio.run(run())
