@@ -49,7 +49,7 @@ def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
     wanted = list({(topic.name, topic.topic_id): topic for topic in wanted}.values())
     if call.version in WITHOUT_IDS and any(topic.name is None or topic.topic_id != NO_TOPIC_ID for topic in wanted):
         return _response(services, [_refused(topic) for topic in wanted])
-    missing = [topic.name for topic in wanted if topic.name is not None and topic.name not in services.image.topics]
+    missing = [topic.name for topic in wanted if topic.name is not None and _is_missing(services.image, topic.name)]
     if missing and _may_create(services, call):
         return _create_and_answer(services, wanted, missing)
     return _response(services, [_find(services.image, topic, {}) for topic in wanted])
@@ -69,7 +69,7 @@ def _may_create(services: Services, call: Call) -> bool:
 async def _create_and_answer(services: Services, wanted: Iterable[Any], missing: list[str]) -> Body:
     """A topic is answered with its partitions at once: the reply of the controller waits until our image has them."""
     errors: dict[str, ErrorCode] = {}
-    request = CreateTopics(tuple(NewTopic(name) for name in dict.fromkeys(missing) if _name_error(name) is None))
+    request = CreateTopics(tuple(NewTopic(name) for name in missing))
     try:
         reply = await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
     except ClusterError:
@@ -93,6 +93,11 @@ def _find(image: Image, wanted: Any, errors: dict[str, ErrorCode]) -> dict[str, 
     if code is ErrorCode.topic_already_exists:  # created by another request meanwhile, and not in our image yet
         code = ErrorCode.leader_not_available
     return {"error_code": code, "name": name, "topic_id": NO_TOPIC_ID, "partitions": []}
+
+
+def _is_missing(image: Image, name: str) -> bool:
+    """It is no topic, and could be one."""
+    return name not in image.topics and _name_error(name) is None
 
 
 def _name_error(name: str) -> ErrorCode | None:
