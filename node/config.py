@@ -87,7 +87,11 @@ class NodeConfig:
 
     request_bytes_max: int = setting("Largest request.", 100 << 20, least=1024)
     request_bytes_total_max: int = setting("Requests held in memory, all connections together.", 512 << 20, least=1 << 20)
+    response_bytes_total_max: int = setting(
+        "Answers held in memory until clients take them, all connections together.", 512 << 20, least=1 << 20
+    )
     connections_max: int = setting("Client connections.", 10_000, least=1)
+    connection_idle_max_ms: int = setting("A client connection that is silent for so long is closed.", 600_000, least=1_000)
     pipelined_requests_max: int = setting("Requests of one connection in work at once.", 64, least=1)
     fetch_bytes_max: int = setting("Most bytes of records in one fetch response.", 55 << 20, least=1024)
     replication_message_bytes: int = setting("Records per message to a follower.", 1 << 20, least=4096)

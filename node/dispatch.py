@@ -105,6 +105,11 @@ class Response:
 
     parts: Sequence[Buffer]
 
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(map(len, self.parts))
+
 
 def _schema_decoder(key: int) -> Decoder:
     return lambda version, frame, position: decode_request(key, version, frame, position)

@@ -2,7 +2,8 @@
 
 A connection reads on while earlier requests are in work (pipelining), up to a bound. A fetch, whose answer may be large, is
 answered and taken by the client before the next request is looked at. What a client does can close only its own connection:
-everything that it can make us hold is bounded per connection and for all together.
+everything that it can make us hold is bounded per connection and for all together, and past the bound whoever has stood still
+for longest has to go (`Budget`).
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from quorumlog.wire.catalogue import FETCH, PRODUCE
 from quorumlog.wire.cursor import DecodeError
 from quorumlog.wire.frames import FrameError, FrameReader, framed
 
+from .budget import Budget
 from .config import Address, NodeConfig
 from .dispatch import BadRequest, Dispatcher, Response
 
@@ -23,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 OTHER_REQUEST_BYTES_MAX = 1 << 20  # of any request but a produce: its decoded form takes many times the bytes
 WRITE_BUFFER_BYTES = 1 << 20
+REQUESTS_PER_TURN = 8  # of one connection; then it is the others' turn, however many it has sent
+REFRESH_S = 0.02  # least time between two looks at what all clients have taken
+SWEEPS_PER_IDLE_TIME = 4
 LOGGED_REFUSALS_MAX = 20  # per round of REFUSAL_ROUND_S: a hostile client must not fill the log's disk
 REFUSAL_ROUND_S = 10.0
 
@@ -35,26 +40,67 @@ class KafkaListener:
         self.on_fatal = on_fatal
         self.dispatcher = dispatcher
         self.connections: set[KafkaConnection] = set()
-        self.held_bytes = 0
+        self.requests: Budget[KafkaConnection] = Budget(config.request_bytes_total_max)
+        self.answers: Budget[KafkaConnection] = Budget(config.response_bytes_total_max)
         self.connections_refused = 0
         self._server: asyncio.Server | None = None
         self._refusals_logged = 0
         self._refusal_round_ends = 0.0
+        self._refreshed_at = float("-inf")
+        self._sweep: asyncio.TimerHandle | None = None
 
     async def start(self, address: Address) -> int:
         """Listen; returns the port, which the system has chosen where 0 was asked for."""
         loop = asyncio.get_running_loop()
+        self._arm_sweep()
         self._server = await loop.create_server(lambda: KafkaConnection(self), address.host, address.port, backlog=1024)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
     async def close(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
         if self._server is not None:
             self._server.close()
         for connection in list(self.connections):
             connection.close()
         if self._server is not None:
             await self._server.wait_closed()
+
+    def answer_room(self) -> int:
+        """Bytes that one more answer may have; less and less the more clients leave theirs where they are."""
+        if self.answers.bytes > self.answers.bytes_max // 2:
+            self._refresh_answers()
+        return self.answers.room
+
+    def check_bounds(self) -> None:
+        """Close who has stood still for longest, until what is held is within its bounds."""
+        while self.requests.is_exceeded:
+            self.requests.owners[0].refuse(
+                f"requests of {self.requests.bytes} bytes are held for all clients, and it stands still"
+            )
+        if self.answers.is_exceeded:
+            self._refresh_answers()
+        while self.answers.is_exceeded:
+            self.answers.owners[0].refuse(f"answers of {self.answers.bytes} bytes are held for all clients, and it takes none")
+
+    def _refresh_answers(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._refreshed_at >= REFRESH_S:
+            self._refreshed_at = now
+            for connection in self.answers.owners:
+                connection.account_answers()
+
+    def _arm_sweep(self) -> None:
+        interval_s = self.config.connection_idle_max_ms / 1000 / SWEEPS_PER_IDLE_TIME
+        self._sweep = asyncio.get_running_loop().call_later(interval_s, self._close_idle)
+
+    def _close_idle(self) -> None:
+        heard_before = asyncio.get_running_loop().time() - self.config.connection_idle_max_ms / 1000
+        for connection in list(self.connections):
+            if connection.heard_at < heard_before and not connection.is_waiting:
+                connection.refuse(f"nothing heard for {self.config.connection_idle_max_ms} ms")
+        self._arm_sweep()
 
     def log_refusal(self, client: str, reason: object) -> None:
         """Say why a connection was closed, but not without bound."""
@@ -85,15 +131,26 @@ class KafkaConnection(asyncio.Protocol):
         self._pipelined_max = listener.config.pipelined_requests_max
         self._dispatcher = listener.dispatcher
         self._frames: deque[memoryview] = deque()
+        self._queued_bytes = 0  # of _frames
         self._slots: deque[Slot] = deque()
+        self._ready_bytes = 0  # of answers in _slots
+        self._unsent_bytes = 0  # of answers, when last looked at
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetching = False
         self._writable = True
         self._reading = True
-        self._held_bytes = 0
+        self._pump_is_due = False
+        self._gone = False
         self._transport: asyncio.Transport | None = None
-        self._connected_at = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._connected_at = self._loop.time()
+        self.heard_at = self._connected_at
         self.client = "?"
+
+    @property
+    def is_waiting(self) -> bool:
+        """For an answer of ours, which is no idleness of the client."""
+        return bool(self._tasks)
 
     # --- asyncio.Protocol
 
@@ -105,28 +162,27 @@ class KafkaConnection(asyncio.Protocol):
         self._listener.connections.add(self)
         if len(self._listener.connections) > self._listener.config.connections_max:
             self._listener.connections_refused += 1
-            self._refuse(f"{self._listener.config.connections_max} connections are open already")
+            self.refuse(f"{self._listener.config.connections_max} connections are open already")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener.connections.discard(self)
-        self._transport = None
-        self._frames.clear()
-        self._slots.clear()
-        self._hold(-self._held_bytes)
+        self._transport, self._gone = None, True
+        self._drop_all()
         for task in self._tasks:
             task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        if self._transport is None:
+        if self._transport is None or self._gone:
             return
+        self.heard_at = self._loop.time()
         try:
             frames = self._reader.receive(data)
         except FrameError as error:
-            self._refuse(error)
+            self.refuse(error)
             return
-        for frame in frames:
-            self._frames.append(frame)
-        self._account()
+        self._frames.extend(frames)
+        self._queued_bytes += sum(map(len, frames))
+        self._account_requests(progress=bool(frames))
         if frames:
             self._pump()
 
@@ -135,6 +191,7 @@ class KafkaConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
+        self.account_answers()
         self._send_ready()
         self._pump()
 
@@ -144,34 +201,41 @@ class KafkaConnection(asyncio.Protocol):
 
     # --- the way in
 
-    def _account(self) -> None:
-        """Count what this connection makes us hold; past the node's bound the one who asks for more has to go."""
-        self._hold(self._reader.unfinished_bytes + sum(map(len, self._frames)) - self._held_bytes)
-        listener = self._listener
-        if listener.held_bytes > listener.config.request_bytes_total_max:
-            self._refuse(
-                f"{listener.held_bytes} bytes of requests are held, allowed are {listener.config.request_bytes_total_max}"
-            )
-
-    def _hold(self, more: int) -> None:
-        self._held_bytes += more
-        self._listener.held_bytes += more
+    def _account_requests(self, *, progress: bool) -> None:
+        self._listener.requests.hold(self, self._reader.unfinished_bytes + self._queued_bytes, progress=progress)
+        self._listener.check_bounds()
 
     def _pump(self) -> None:
-        """Hand requests to the dispatcher as long as this connection may have more in work."""
-        while self._frames and self._may_start() and self._transport is not None:
-            frame = self._frames.popleft()
-            try:
-                self._start(frame)
-            except (BadRequest, DecodeError) as error:
-                self._refuse(error)
-            except StorageError as error:
-                self._listener.on_fatal(error)
-            except Exception:
-                logger.exception("a request of %s could not be handled: a bug", self.client)
-                self._refuse("internal error")
-        self._account()
-        self._keep_reading(len(self._frames) < self._pipelined_max)
+        """Hand requests to the dispatcher as long as this connection may have more in work, some at each turn of the loop."""
+        if self._pump_is_due:
+            return
+        started = 0
+        while self._frames and self._may_start() and started < REQUESTS_PER_TURN:
+            self._start_next()
+            started += 1
+        if self._frames and self._may_start():
+            self._pump_is_due = True
+            self._loop.call_soon(self._pump_on)
+        if not self._gone:
+            self._account_requests(progress=started > 0)
+            self._keep_reading(len(self._frames) < self._pipelined_max)
+
+    def _pump_on(self) -> None:
+        self._pump_is_due = False
+        self._pump()
+
+    def _start_next(self) -> None:
+        frame = self._frames.popleft()
+        self._queued_bytes -= len(frame)
+        try:
+            self._start(frame)
+        except (BadRequest, DecodeError) as error:
+            self.refuse(error)
+        except StorageError as error:
+            self._listener.on_fatal(error)
+        except Exception:
+            logger.exception("a request of %s could not be handled: a bug", self.client)
+            self.refuse("internal error")
 
     def _may_start(self) -> bool:
         return self._writable and not self._fetching and len(self._slots) < self._pipelined_max
@@ -180,45 +244,63 @@ class KafkaConnection(asyncio.Protocol):
         api_key = int.from_bytes(frame[:2], "big")
         if api_key != PRODUCE and len(frame) > OTHER_REQUEST_BYTES_MAX:
             raise BadRequest(f"request of {len(frame)} bytes, allowed are {OTHER_REQUEST_BYTES_MAX} for all but produce")
-        result = self._dispatcher.dispatch(frame, self.client, asyncio.get_running_loop().time() - self._connected_at)
+        result = self._dispatcher.dispatch(frame, self.client, self._loop.time() - self._connected_at)
         slot = Slot()
         self._slots.append(slot)
-        if isinstance(result, Response):
-            slot.response = result
-            self._send_ready()
-            return
         self._fetching = api_key == FETCH
-        task = asyncio.get_running_loop().create_task(self._finish(slot, result))
+        if isinstance(result, Response):
+            self._answer(slot, result)
+            return
+        task = self._loop.create_task(self._finish(slot, result))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _finish(self, slot: Slot, result: Awaitable[Response]) -> None:
         try:
-            slot.response = await result
+            response = await result
         except BadRequest as error:
-            self._refuse(error)
+            self.refuse(error)
             return
         except StorageError as error:
             self._listener.on_fatal(error)
             return
         except Exception:
             logger.exception("a request of %s could not be handled: a bug", self.client)
-            self._refuse("internal error")
+            self.refuse("internal error")
             return
-        self._send_ready()
+        self._answer(slot, response)
         self._pump()
 
     # --- the way out
+
+    def _answer(self, slot: Slot, response: Response) -> None:
+        if self._gone:
+            return
+        self.account_answers()  # what was there before, so that its progress is not taken for none
+        slot.response = response
+        self._ready_bytes += response.size
+        self.account_answers()
+        self._send_ready()
 
     def _send_ready(self) -> None:
         """Write the answers that are next in order, while the client takes them."""
         while self._slots and self._slots[0].response is not None and self._writable and self._transport is not None:
             response = self._slots.popleft().response
             assert response is not None
+            self._ready_bytes -= response.size
             if response.parts:
                 self._transport.writelines(framed(response.parts))
         if not self._slots:
             self._fetching = False
+        self._listener.check_bounds()
+
+    def account_answers(self) -> None:
+        """Look at what the client has taken since the last look."""
+        if self._gone or self._transport is None:
+            return
+        unsent = self._ready_bytes + self._transport.get_write_buffer_size()
+        self._listener.answers.hold(self, unsent, progress=unsent < self._unsent_bytes)
+        self._unsent_bytes = unsent
 
     def _keep_reading(self, wanted: bool) -> None:
         if self._transport is None or wanted is self._reading or self._transport.is_closing():
@@ -229,8 +311,19 @@ class KafkaConnection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def _refuse(self, reason: object) -> None:
-        self._frames.clear()
+    def refuse(self, reason: object) -> None:
+        """Close the connection at once, and let go of all that it holds."""
+        if self._gone:
+            return
+        self._gone = True
+        self._drop_all()
         if self._transport is not None and not self._transport.is_closing():
             self._listener.log_refusal(self.client, reason)
             self._transport.abort()
+
+    def _drop_all(self) -> None:
+        self._frames.clear()
+        self._slots.clear()
+        self._queued_bytes = self._ready_bytes = 0
+        self._listener.requests.hold(self, 0)
+        self._listener.answers.hold(self, 0)

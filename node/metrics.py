@@ -85,7 +85,8 @@ class Metrics:
     def _register_listener(self) -> None:
         listener = self._listener
         self._gauge("connections", "Open client connections", lambda: [Observation(len(listener.connections))])
-        self._gauge("requests.held", "Bytes of requests in memory", lambda: [Observation(listener.held_bytes)], unit="By")
+        self._gauge("requests.held", "Bytes of requests in memory", lambda: [Observation(listener.requests.bytes)], unit="By")
+        self._gauge("answers.held", "Bytes of answers in memory", lambda: [Observation(listener.answers.bytes)], unit="By")
         self._counter("requests", "Requests, by API", lambda: [
             Observation(count, {"api": name}) for name, count in listener.dispatcher.requests.items()
         ])  # fmt: skip

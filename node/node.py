@@ -106,6 +106,7 @@ class Node:
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
         self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE), on_fatal=on_fatal)
+        self.services.answer_room = self.kafka.answer_room
 
     # --- assembling
 

@@ -1,5 +1,7 @@
 """What a handler may use of its node."""
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quorumlog.host.ports import Clock
@@ -25,6 +27,7 @@ class Services:
     session: BrokerSession
     producer_ids: ProducerIds
     api_versions: dict[int, tuple[int, int]] = field(default_factory=dict)
+    answer_room: Callable[[], int] = lambda: sys.maxsize  # bytes that an answer may have now, so that all fit into memory
 
     @property
     def image(self) -> Image:

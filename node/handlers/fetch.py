@@ -8,7 +8,8 @@ Sessions are declined: every answer says session 0, and clients then ask in full
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
 from quorumlog.partitions.partition import ReadResult
 from quorumlog.wire.catalogue import FETCH
@@ -32,7 +33,8 @@ from ..services import Services
 from .leader_hints import endpoints_of, leader_hint
 
 WAIT_MAX_S = 300.0
-CONSUMER = -1
+PAUSE_MIN_S, PAUSE_MAX_S = 0.005, 0.1  # before another look for someone who wants more than a byte
+FULL_FETCHES = (0, -1)  # session epochs of requests that name all partitions: the first of a session, and those of none
 READ_COMMITTED = 1
 
 
@@ -51,26 +53,46 @@ Topics = list[tuple[FetchTopic, list[Read]]]
 
 def handle_fetch(services: Services, call: Call) -> Body | Awaitable[Body]:
     request: FetchRequest = call.message
-    refusal = _refusal(request)
-    if refusal is not None:
-        return FetchResponse((), error_code=refusal)
+    if request.session_epoch not in FULL_FETCHES:  # a step of a session, and we keep none
+        return FetchResponse((), error_code=ErrorCode.fetch_session_id_not_found)
+    if request.replica_id >= 0:  # our followers do not fetch with Kafka's protocol
+        return _refused(request, ErrorCode.invalid_request)
+    request = replace(request, topics=_without_repeats(request.topics))
     topics, size, urgent = _read_all(services, request)
-    if urgent or size >= request.min_bytes or request.max_wait_ms <= 0 or not topics:
+    if urgent or size >= _enough(services, request) or request.max_wait_ms <= 0 or not topics:
         return _response(services, topics)
     return _wait_and_read(services, request)
 
 
-def _refusal(request: FetchRequest) -> ErrorCode | None:
-    if request.session_id != 0:
-        return ErrorCode.fetch_session_id_not_found
-    if request.replica_id != CONSUMER:  # our followers do not fetch with Kafka's protocol
-        return ErrorCode.invalid_request
-    return None
+def _refused(request: FetchRequest, code: ErrorCode) -> FetchResponse:
+    """Each partition has the code as well: the oldest versions have no place for the one of the request."""
+    topics = tuple(
+        FetchedTopic(
+            topic.name, topic.topic_id, tuple(FetchedPartition(one.partition, error_code=code) for one in topic.partitions)
+        )
+        for topic in request.topics
+    )
+    return FetchResponse(topics, error_code=code)
+
+
+def _without_repeats(topics: tuple[FetchTopic, ...]) -> tuple[FetchTopic, ...]:
+    """A partition that is named again counts as it was named last, as in Kafka: it is read once."""
+    if len(topics) == 1 and len(topics[0].partitions) == 1:
+        return topics
+    named: dict[tuple[str | None, UUID], dict[int, FetchPartition]] = {}
+    for topic in topics:
+        named.setdefault((topic.name, topic.topic_id), {}).update((one.partition, one) for one in topic.partitions)
+    return tuple(FetchTopic(name, topic_id, tuple(ones.values())) for (name, topic_id), ones in named.items())
+
+
+def _enough(services: Services, request: FetchRequest) -> int:
+    """Bytes that are worth an answer: never more than may be in one."""
+    return min(request.min_bytes, request.max_bytes, services.config.fetch_bytes_max)
 
 
 def _read_all(services: Services, request: FetchRequest) -> tuple[Topics, int, bool]:
     """What can be read now, its size, and whether there is something that the client must hear at once."""
-    room = min(request.max_bytes, services.config.fetch_bytes_max)
+    room = min(request.max_bytes, services.config.fetch_bytes_max, services.answer_room())
     topics: Topics = []
     size, urgent = 0, False
     for topic in request.topics:
@@ -106,29 +128,39 @@ def _read(
         finally:
             services.replicas.check_damage(partition)
     except ClusterError as error:
-        read.error = error
+        read.error = error.with_traceback(None)
     return read
 
 
 async def _wait_and_read(services: Services, request: FetchRequest) -> Body:
-    """Read again each time that something becomes readable, until it is enough or the time is over."""
+    """Read again when something becomes readable, until it is enough or the time is over.
+
+    Who wants much is looked after less and less often: each look reads all there is, and may find that it is too little yet.
+    """
     tps = _partitions_of(services, request)
-    deadline = asyncio.get_running_loop().time() + min(WAIT_MAX_S, request.max_wait_ms / 1000)
     progress = asyncio.Event()
     services.replicas.reads.add(tps, progress)
+    pause_s = PAUSE_MIN_S
     try:
-        while True:
-            topics, size, urgent = _read_all(services, request)
-            if urgent or size >= request.min_bytes:
-                break
-            progress.clear()
-            async with asyncio.timeout_at(deadline):
+        async with asyncio.timeout(min(WAIT_MAX_S, request.max_wait_ms / 1000)):
+            while (response := _look(services, request)) is None:
+                progress.clear()
                 await progress.wait()
+                if _enough(services, request) > 1:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(PAUSE_MAX_S, 2 * pause_s)
     except TimeoutError:
         topics, _, _ = _read_all(services, request)
+        return _response(services, topics)
     finally:
         services.replicas.reads.remove(tps, progress)
-    return _response(services, topics)
+    return response
+
+
+def _look(services: Services, request: FetchRequest) -> FetchResponse | None:
+    """The answer if there is enough for one. What was read otherwise is not kept while we wait."""
+    topics, size, urgent = _read_all(services, request)
+    return _response(services, topics) if urgent or size >= _enough(services, request) else None
 
 
 def _partitions_of(services: Services, request: FetchRequest) -> list[TopicPartition]:

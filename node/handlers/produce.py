@@ -9,6 +9,7 @@ acks=all waits for the high watermark, acks=1 for this node's own flush, acks=0 
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from uuid import UUID
 
 from quorumlog.partitions.partition import Appended, Partition
 from quorumlog.wire.catalogue import PRODUCE
@@ -45,17 +46,27 @@ class Outcome:
     stored: asyncio.Future[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TopicOutcomes:
+    name: str | None
+    topic_id: UUID
+    partitions: list[Outcome]
+
+
 def handle_produce(services: Services, call: Call) -> Body | Awaitable[Body]:
     request: ProduceRequest = call.message
-    topics = [(topic, [_append(services, request, topic, one) for one in topic.partitions]) for topic in request.topics]
-    outcomes = [outcome for _, ofs in topics for outcome in ofs]
+    topics = [
+        TopicOutcomes(topic.name, topic.topic_id, [_append(services, request, topic, one) for one in topic.partitions])
+        for topic in request.topics
+    ]
+    outcomes = [outcome for topic in topics for outcome in topic.partitions]
     if request.acks == NONE:
         refused = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         if refused is not None:  # the only way to tell a producer that expects no answer
             raise BadRequest(f"produce with acks=0: {refused}")
         return None
     if any(outcome.stored is not None and not outcome.stored.done() for outcome in outcomes):
-        return _answer_when_stored(services, request, topics)
+        return _answer_when_stored(services, request.timeout_ms, topics)
     return _response(services, topics)
 
 
@@ -72,7 +83,7 @@ def _append(services: Services, request: ProduceRequest, topic: ProduceTopic, wa
             services.replicas.on_appended(partition)
         outcome.stored = _stored(services, partition, request.acks, outcome.appended.last_offset + 1)
     except ClusterError as error:
-        outcome.error = error
+        outcome.error = error.with_traceback(None)  # whose frames would keep the request
     return outcome
 
 
@@ -100,15 +111,13 @@ def _stored(services: Services, partition: Partition, acks: int, end_offset: int
     return None
 
 
-Topics = list[tuple[ProduceTopic, list[Outcome]]]
-
-
-async def _answer_when_stored(services: Services, request: ProduceRequest, topics: Topics) -> Body:
-    waiting = [outcome for _, outcomes in topics for outcome in outcomes if outcome.stored is not None]
-    deadline = asyncio.get_running_loop().time() + min(TIMEOUT_MAX_S, max(0.0, request.timeout_ms / 1000))
+async def _answer_when_stored(services: Services, timeout_ms: int, topics: list[TopicOutcomes]) -> Body:
+    """The request itself is let go of: many may wait here, and each frame may be large."""
+    waiting = [outcome for topic in topics for outcome in topic.partitions if outcome.stored is not None]
+    deadline = asyncio.get_running_loop().time() + min(TIMEOUT_MAX_S, max(0.0, timeout_ms / 1000))
     try:
         for outcome in waiting:
-            await _wait_stored(outcome, deadline, request.timeout_ms)
+            await _wait_stored(outcome, deadline, timeout_ms)
     finally:
         for outcome in waiting:
             if outcome.stored is not None:
@@ -129,10 +138,10 @@ async def _wait_stored(outcome: Outcome, deadline: float, timeout_ms: int) -> No
         outcome.error = error
 
 
-def _response(services: Services, topics: Topics) -> ProduceResponse:
+def _response(services: Services, topics: list[TopicOutcomes]) -> ProduceResponse:
     produced = tuple(
-        ProducedTopic(topic.name, topic.topic_id, tuple(_produced(services, outcome) for outcome in outcomes))
-        for topic, outcomes in topics
+        ProducedTopic(topic.name, topic.topic_id, tuple(_produced(services, outcome) for outcome in topic.partitions))
+        for topic in topics
     )
     hints = [one.current_leader for topic in produced for one in topic.partitions if one.current_leader is not None]
     return ProduceResponse(produced, node_endpoints=endpoints_of(services.image, hints) if hints else ())
