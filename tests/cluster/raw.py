@@ -122,8 +122,9 @@ def create(cluster: LocalCluster, name: str, *, partitions: int = 1, replicas: i
     with RawConnection(cluster.nodes[0].kafka) as node:
         answer = node.ask("create_topics", 7, topics=[topic], timeout_ms=20_000)
     assert answer.topics[0].error_code == ErrorCode.none, answer.topics[0].error_message
-    for node_id in cluster.nodes:
-        eventually(lambda node_id=node_id: describe(node_id.kafka, name).error_code == ErrorCode.none)
+    for one in cluster.nodes:
+        address = one.kafka
+        eventually(lambda address=address: describe(address, name).error_code == ErrorCode.none)  # type: ignore[misc]
     return answer.topics[0]
 
 
