@@ -92,7 +92,7 @@ class NodeConfig:
     )
     connections_max: int = setting("Client connections.", 10_000, least=1)
     connection_idle_max_ms: int = setting("A client connection that is silent for so long is closed.", 600_000, least=1_000)
-    pipelined_requests_max: int = setting("Requests of one connection in work at once.", 64, least=1)
+    pipelined_requests_max: int = setting("Requests of one connection in work at once.", 1_000, least=1)
     fetch_bytes_max: int = setting("Most bytes of records in one fetch response.", 55 << 20, least=1024)
     replication_message_bytes: int = setting("Records per message to a follower.", 1 << 20, least=4096)
     replication_ping_ms: int = setting("A follower shows at least this often that its stream lives.", 500, least=10)
