@@ -173,6 +173,11 @@ class Partition:
         return self._replica.high_watermark
 
     @property
+    def knows_committed(self) -> bool:
+        """False on a leader that may not know yet how far its predecessor had committed."""
+        return self._replica.knows_committed
+
+    @property
     def last_stable_offset(self) -> int:
         """Below this no transaction is open."""
         return self._replica.high_watermark

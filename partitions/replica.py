@@ -64,6 +64,11 @@ class ReplicaCore:
         return min(self.configured_min_insync_replicas, max(1, len(self.replicas)))
 
     @property
+    def knows_committed(self) -> bool:
+        """False on a new leader until what it began with is committed: the last leader may have committed more than it knows."""
+        return self.high_watermark >= self._epoch_start_offset
+
+    @property
     def effective_isr(self) -> set[int]:
         """Whose flushed offset counts: the in-sync set, and whoever a change under way would add."""
         return {*self.isr, *self._proposed}

@@ -14,17 +14,18 @@ from ..dispatch import Api, Body, Call
 from ..services import Services
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING = -1, -2, -3, -4, -5, -6
+NEEDING_THE_END = (LATEST, MAX_TIMESTAMP)
 UNKNOWN = -1
+READ_COMMITTED = 1
 
 
 def handle_list_offsets(services: Services, call: Call) -> Body:
-    committed_only = call.message.isolation_level == 1
     named = Counter((topic.name, wanted.partition_index) for topic in call.message.topics for wanted in topic.partitions)
     topics = [
         {
             "name": topic.name,
             "partitions": [
-                _answer(services, topic.name, wanted, committed_only, named[topic.name, wanted.partition_index])
+                _answer(services, call, topic.name, wanted, named[topic.name, wanted.partition_index])
                 for wanted in topic.partitions
             ],
         }
@@ -33,7 +34,7 @@ def handle_list_offsets(services: Services, call: Call) -> Body:
     return {"topics": topics}
 
 
-def _answer(services: Services, topic: str, wanted: Any, committed_only: bool, times_named: int) -> dict[str, Any]:
+def _answer(services: Services, call: Call, topic: str, wanted: Any, times_named: int) -> dict[str, Any]:
     tp = TopicPartition(topic, wanted.partition_index)
     answer = {
         "partition_index": tp.partition,
@@ -47,7 +48,12 @@ def _answer(services: Services, topic: str, wanted: Any, committed_only: bool, t
             raise ClusterError(ErrorCode.invalid_request, f"{tp} is named {times_named} times")
         partition = services.replicas.get(tp, services.image)
         partition.check_leads(wanted.current_leader_epoch)
-        return answer | _find(partition, wanted.timestamp, committed_only)
+        found = _find(partition, wanted.timestamp, call.message.isolation_level == READ_COMMITTED)
+        if not partition.knows_committed and (wanted.timestamp in NEEDING_THE_END or (wanted.timestamp >= 0 and not found)):
+            # Else a reader that begins at the end would begin before what others have read already (KIP-207).
+            code = ErrorCode.offset_not_available if call.version >= 5 else ErrorCode.leader_not_available
+            raise ClusterError(code, f"{tp}: its new leader does not know yet how far it is committed")
+        return answer | found
     except ClusterError as error:
         return answer | {"error_code": error.code}
 

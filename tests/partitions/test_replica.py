@@ -45,6 +45,18 @@ def test_acknowledgment_of_another_epoch_proves_nothing() -> None:
     assert core.high_watermark == 40
 
 
+def test_a_new_leader_knows_the_end_when_all_it_began_with_is_committed() -> None:
+    """Its predecessor may have committed, and told, more than it has heard of."""
+    core = leader(isr=(1, 2))
+    assert not core.knows_committed
+    match(core, n2=40)
+    assert (core.high_watermark, core.knows_committed) == (40, False)
+    core.on_acknowledged(2, 5, 100, 1.0)
+    assert core.knows_committed
+    core.on_appended(200, 2.0)
+    assert core.knows_committed
+
+
 def test_follower_counts_only_after_its_log_matched() -> None:
     """Rule 1: an acknowledgment without a position in this epoch is of no use, nor is one from before."""
     core = leader(isr=(1, 2))
