@@ -139,18 +139,25 @@ def address_of(cluster: LocalCluster, node_id: int) -> str:
 
 
 def leader_of(cluster: LocalCluster, topic: str, partition: int = 0) -> int:
-    """The node that leads a partition, as the nodes that run say; waits until there is one."""
+    """The node that leads a partition; waits until there is one, and it knows."""
 
     def leader() -> int | None:
-        for status in cluster.status():
-            with contextlib.suppress(OSError):
-                found = describe(address_of(cluster, status.node.node_id), topic)
-                states = [state for state in found.partitions if state.partition_index == partition]
-                if states and states[0].leader_id >= 0:
-                    return int(states[0].leader_id)
+        for one in cluster.nodes:
+            told = _told_leader(one.kafka, topic, partition)
+            if told is not None and _told_leader(address_of(cluster, told), topic, partition) == told:
+                return told
         return None
 
     return eventually(leader)
+
+
+def _told_leader(address: str, topic: str, partition: int) -> int | None:
+    """The leader that one node tells of, if it runs and there is one."""
+    with contextlib.suppress(OSError):
+        for state in describe(address, topic).partitions:
+            if state.partition_index == partition and state.leader_id >= 0:
+                return int(state.leader_id)
+    return None
 
 
 def other_than(cluster: LocalCluster, *node_ids: int) -> int:
