@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from quorumlog.host.ports import Buffer, Disk, DiskFile, KVStore, WriteBatch
+from quorumlog.host.ports import Buffer, Disk, DiskFile, KVStore, StorageError, WriteBatch
 from quorumlog.wire.batches import HEADER_SIZE, NO_TIMESTAMP, BatchHeader
 from quorumlog.wire.ids import TopicPartition
 
@@ -437,7 +437,10 @@ class Log:
         slack = 0 if entry.offset == offset else self.index_interval_bytes
         wanted = max(room, HEADER_SIZE) + slack
         while True:
-            data = segment.read(entry.position, wanted)
+            try:
+                data = segment.read(entry.position, wanted)
+            except StorageError as error:  # bytes that cannot be read are as good as bytes that fail their CRC
+                raise DamagedBatch(segment, entry.position, offset, str(error)) from error
             start, end, next_offset, missing = cut_to_batches(
                 segment, data, position=entry.position, expected=entry.offset, offset=offset, limit=limit, max_bytes=room
             )

@@ -1,5 +1,6 @@
 """One partition's promises to clients, followers and the flusher."""
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -396,6 +397,18 @@ def test_damaged_follower_is_cut_and_fetched_again() -> None:
     assert stored(again) == stored(leader)
     again.close()
     assert other.open().recovery.clean
+
+
+def test_bytes_that_cannot_be_read_are_damage_and_stop_nothing_else() -> None:
+    """A bad sector makes this replica incomplete, to be fetched again from another; it is no reason to stop the node."""
+    host = Host()
+    leader = leading(host)
+    append(leader, GOOD)
+    host.flush(leader)
+    host.disk.fail_next("read", errno.EIO)
+    assert refused(leader.read, 0, max_bytes=1000, up_to_end=True) is ErrorCode.kafka_storage_error
+    assert leader.damage is not None
+    assert leader.damage.offset == 0
 
 
 def forget_catalogue(host: Host):
