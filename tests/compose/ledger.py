@@ -114,7 +114,12 @@ class Ledger:
 
     def _read_all(self) -> list[Record]:
         """Every record, each partition from its beginning to its present end. BrokenPromiseError after 60 seconds."""
-        settings = {"bootstrap.servers": self.bootstrap_servers, "group.id": "compose-test", "enable.auto.commit": False}
+        settings = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "group.id": "compose-test",
+            "enable.auto.commit": False,
+            "log_level": 2,
+        }
         consumer = confluent_kafka.Consumer(settings | {"enable.partition.eof": True})
         try:
             beginning = confluent_kafka.OFFSET_BEGINNING
