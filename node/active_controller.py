@@ -95,8 +95,19 @@ class ActiveController:
     async def _commit(self, decision: Decision) -> Answer:
         if decision.records:
             self._last = self._propose(encode_records(decision.records))
-        index = await asyncio.shield(self._last) if self._last is not None else self._cluster.image.index
+        last = self._last
+        if not decision.records:
+            # No commit will prove that we still lead. Having slept, we would confirm sessions that another has ended.
+            await self._confirm_leadership()
+        index = await asyncio.shield(last) if last is not None else self._cluster.image.index
         return Answer(decision.reply, index)
+
+    async def _confirm_leadership(self) -> None:
+        """Return once a majority has said, after this call, that we lead. Raises NOT_CONTROLLER."""
+        confirmed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._quorum.read_barrier(lambda leads: None if confirmed.done() else confirmed.set_result(leads))
+        if not await confirmed:
+            raise ClusterError(ErrorCode.not_controller, "the quorum did not confirm that this node still leads it")
 
     def _propose(self, command: bytes) -> asyncio.Future[int]:
         assert self._term is not None

@@ -149,7 +149,15 @@ class BrokerSession:
                 self.broker_epoch = -1
                 return
             raise
+        await self._take(answer, sent_at)
+
+    async def _take(self, answer: Answer, sent_at: float) -> None:
         assert isinstance(answer.reply, BrokerHeartbeatReply)
+        if answer.reply.fenced:
+            self._on_fenced(True)
+        # We may have been fenced and let in again: until our image shows who leads what since, nothing is confirmed.
+        if not await self._cluster.wait_until(lambda image: image.index >= answer.index, self._timeout_s):
+            return
         self._confirmed_at = sent_at
         self._on_fenced(answer.reply.fenced)
         if answer.reply.may_shut_down and self.want_shutdown:

@@ -66,7 +66,7 @@ def handle_produce(services: Services, call: Call) -> Body | Awaitable[Body]:
             raise BadRequest(f"produce with acks=0: {refused}")
         return None
     if any(outcome.stored is not None and not outcome.stored.done() for outcome in outcomes):
-        return _answer_when_stored(services, request.timeout_ms, topics)
+        return _answer_when_stored(services, request.acks, request.timeout_ms, topics)
     return _response(services, topics)
 
 
@@ -96,11 +96,16 @@ def _check(services: Services, request: ProduceRequest, topic: ProduceTopic, nam
         raise ClusterError(ErrorCode.unknown_topic_id, f"there is no topic with id {topic.topic_id}")
     if request.acks not in (ALL, LEADER, NONE):
         raise ClusterError(ErrorCode.invalid_required_acks, f"acks is {request.acks}; allowed are -1 (all), 0 and 1")
-    if request.acks != ALL and not services.session.is_fresh:
-        # Without acks=all nobody else would stop a deposed leader from saying yes.
-        raise ClusterError(ErrorCode.not_leader_or_follower, f"node {services.config.node_id} has lost touch with the controller")
+    if request.acks != ALL:
+        _check_fresh(services)
     if wanted.records is None:
         raise ClusterError(ErrorCode.invalid_record, f"no records for {name}-{wanted.index}")
+
+
+def _check_fresh(services: Services) -> None:
+    """Without acks=all nobody else would stop a deposed leader from saying yes."""
+    if not services.session.is_fresh:
+        raise ClusterError(ErrorCode.not_leader_or_follower, f"node {services.config.node_id} has lost touch with the controller")
 
 
 def _stored(services: Services, partition: Partition, acks: int, end_offset: int) -> asyncio.Future[None] | None:
@@ -111,7 +116,7 @@ def _stored(services: Services, partition: Partition, acks: int, end_offset: int
     return None
 
 
-async def _answer_when_stored(services: Services, timeout_ms: int, topics: list[TopicOutcomes]) -> Body:
+async def _answer_when_stored(services: Services, acks: int, timeout_ms: int, topics: list[TopicOutcomes]) -> Body:
     """The request itself is let go of: many may wait here, and each frame may be large."""
     waiting = [outcome for topic in topics for outcome in topic.partitions if outcome.stored is not None]
     deadline = asyncio.get_running_loop().time() + min(TIMEOUT_MAX_S, max(0.0, timeout_ms / 1000))
@@ -122,7 +127,18 @@ async def _answer_when_stored(services: Services, timeout_ms: int, topics: list[
         for outcome in waiting:
             if outcome.stored is not None:
                 outcome.stored.cancel()
+    if acks == LEADER:
+        _recheck_fresh(services, waiting)
     return _response(services, topics)
+
+
+def _recheck_fresh(services: Services, outcomes: list[Outcome]) -> None:
+    """The sync may have taken a long sleep, in which another was elected."""
+    try:
+        _check_fresh(services)
+    except ClusterError as error:
+        for outcome in outcomes:
+            outcome.error = outcome.error or error
 
 
 async def _wait_stored(outcome: Outcome, deadline: float, timeout_ms: int) -> None:
