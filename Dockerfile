@@ -9,7 +9,7 @@ ENV PATH=/opt/quorumlog/bin:$PATH
 # The dependencies make a layer of their own: a change of our code does not download them again.
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
-    && pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r requirements.txt
+    && pip install --no-cache-dir --disable-pip-version-check --use-pep517 -c constraints.txt -r requirements.txt
 COPY . .
 RUN pip install --no-cache-dir --disable-pip-version-check --no-deps .
 
