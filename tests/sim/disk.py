@@ -80,6 +80,8 @@ class SimDisk:
             raise StorageError(f"cannot rename {old} to {new}: no such file or directory")
         if old in self._directories:
             self._rename_directory(old, new)
+        elif new in self._directories:
+            raise StorageError(f"cannot rename {old} to {new}: is a directory")
         else:
             self._durable_files.pop(old, None)
             self._files[new] = self._durable_files[new] = self._files.pop(old)
@@ -185,7 +187,9 @@ class SimDisk:
     # Inside
 
     def _rename_directory(self, old: str, new: str) -> None:
-        if new in self._files or self.list(new):
+        if _is_within(new, old) and new != old:
+            raise StorageError(f"cannot rename {old} to {new}: a directory cannot go into itself")
+        if new != old and (new in self._files or self.list(new)):
             raise StorageError(f"cannot rename {old} to {new}: the target is a file or not empty")
         self._durable_files = {name: held for name, held in self._durable_files.items() if not _is_within(name, new)}
         self._files = {_moved(name, old, new): content for name, content in self._files.items()}
