@@ -624,7 +624,10 @@ class Partition:
         self._replica.on_truncated(end)
 
     def _raise_start(self, offset: int) -> int:
-        return self._log.raise_start(offset) if offset > self._log.start_offset else 0
+        log = self._log
+        # The start may have come to the end of the active segment, which had to stay; rolled since, it can go.
+        is_overdue = offset == log.start_offset and len(log.segments) > 1 and log.segments[0].next_offset <= offset
+        return log.raise_start(offset) if offset > log.start_offset or is_overdue else 0
 
     def _roll_if_due(self, wall_ms: int) -> None:
         self._wall_ms = wall_ms

@@ -175,6 +175,19 @@ def test_retention_by_size_and_by_time_stays_below_the_high_watermark() -> None:
     assert refused(partition.read, first, max_bytes=100) is ErrorCode.offset_out_of_range
 
 
+def test_segment_whose_records_were_all_deleted_goes_once_it_is_rolled() -> None:
+    """The start had reached the end of the active segment already (a follower hears of it from its leader): no rise will come
+    that takes the file along."""
+    host = Host(config=replace(TINY, retention_ms=50_000))
+    partition = host.leader()
+    send(partition, [b"x" * 200])
+    host.flush(partition)
+    assert partition.delete_records(-1) == partition.log_end_offset == 1
+    assert partition.apply_retention(200_000) == 1
+    assert host.segment_names() == ["00000000000000000001.log"]
+    assert partition.apply_retention(200_000) == 0
+
+
 def test_old_active_segment_is_rolled() -> None:
     """So that retention can reach it."""
     host = Host(config=replace(TINY, segment_ms=5000))
