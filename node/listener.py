@@ -116,10 +116,11 @@ class KafkaListener:
 class Slot:
     """One request's place in the order of answers."""
 
-    __slots__ = ("response",)
+    __slots__ = ("response", "started")
 
     def __init__(self) -> None:
         self.response: Response | None = None
+        self.started = False  # the task that waits for the response
 
 
 class KafkaConnection(asyncio.Protocol):
@@ -135,7 +136,7 @@ class KafkaConnection(asyncio.Protocol):
         self._slots: deque[Slot] = deque()
         self._ready_bytes = 0  # of answers in _slots
         self._unsent_bytes = 0  # of answers, when last looked at
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Slot] = {}
         self._fetching = False
         self._writable = True
         self._reading = True
@@ -168,8 +169,9 @@ class KafkaConnection(asyncio.Protocol):
         self._listener.connections.discard(self)
         self._transport, self._gone = None, True
         self._drop_all()
-        for task in self._tasks:
-            task.cancel()
+        for task, slot in self._tasks.items():
+            if slot.started:
+                task.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None or self._gone:
@@ -252,10 +254,14 @@ class KafkaConnection(asyncio.Protocol):
             self._answer(slot, result)
             return
         task = self._loop.create_task(self._finish(slot, result))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = slot
+        task.add_done_callback(self._tasks.pop)
 
     async def _finish(self, slot: Slot, result: Awaitable[Response]) -> None:
+        # A task that is cancelled before it has begun would drop what it was to wait for without putting it in order.
+        slot.started = True
+        if self._gone:
+            cast("asyncio.Task[None]", asyncio.current_task()).cancel()
         try:
             response = await result
         except BadRequest as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from quorumlog.wire.batches import Buffer
 from quorumlog.wire.catalogue import api_name, known_versions
-from quorumlog.wire.cursor import Cursor, DecodeError
+from quorumlog.wire.cursor import ITEMS_MAX, RESPONSE_ITEMS_MAX, Cursor, DecodeError
 from quorumlog.wire.decoding import compile_decoder
 from quorumlog.wire.encoding import Body, EncodeError, compile_encoder
 from quorumlog.wire.message import Struct
@@ -67,7 +67,7 @@ def prepare(api_keys: Iterable[int]) -> None:
 
 def _decode(api_key: int, version: int, direction: Direction, frame: Buffer, position: int) -> Struct:
     decode = compile_decoder(api_key, version, direction)
-    cursor = Cursor(frame, position)
+    cursor = Cursor(frame, position, items_max=ITEMS_MAX if direction is Direction.REQUEST else RESPONSE_ITEMS_MAX)
     try:
         message = decode(cursor)
         if direction is Direction.RESPONSE:

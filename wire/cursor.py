@@ -17,8 +17,10 @@ INT16 = struct.Struct(">h")
 INT32 = struct.Struct(">i")
 INT64 = struct.Struct(">q")
 
-# Two bytes on the wire can become a struct of 200 in memory: this bounds what one message makes us build (some 50 MB).
-ITEMS_MAX = 250_000
+# Two bytes on the wire can become a struct of 200 in memory, and an error of its own in the answer, made in 50 microseconds: this
+# bounds what one request makes us build (some 20 MB), and for how long nobody else is served (about a second).
+ITEMS_MAX = 20_000
+RESPONSE_ITEMS_MAX = 1_000_000  # of a node that we have asked
 TEXT_BYTES_MAX = 0x7FFF  # also where the length is a varint, as in Kafka
 VARINT_BYTES_MAX = 5
 VARLONG_BYTES_MAX = 10

@@ -9,6 +9,7 @@ from quorumlog.wire.errors import ClusterError
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .bounds import check_count
 from .timeouts import request_timeout_s
 
 
@@ -17,6 +18,7 @@ async def handle_create_partitions(services: Services, call: Call) -> Body:
         tuple(_new_partitions(topic) for topic in call.message.topics), validate_only=call.message.validate_only
     )
     try:
+        check_count(request.topics, "topics")
         reply = await services.controller.request(request, timeout_s=request_timeout_s(call))
     except ClusterError as error:
         refused = {"error_code": error.code, "error_message": error.message}

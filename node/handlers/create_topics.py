@@ -10,12 +10,14 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .bounds import check_count
 from .timeouts import request_timeout_s
 
 
 async def handle_create_topics(services: Services, call: Call) -> Body:
     request = CreateTopics(tuple(_new_topic(topic) for topic in call.message.topics), validate_only=call.message.validate_only)
     try:
+        check_count(request.topics, "topics")
         reply = await services.controller.request(request, timeout_s=request_timeout_s(call))
     except ClusterError as error:
         refused = {"error_code": error.code, "error_message": error.message}

@@ -12,6 +12,7 @@ from quorumlog.wire.ids import NO_TOPIC_ID
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .bounds import check_count
 from .timeouts import request_timeout_s
 
 
@@ -32,6 +33,7 @@ async def _delete(services: Services, wanted: tuple[TopicReference, ...], timeou
     if not wanted:
         return []
     try:
+        check_count(wanted, "topics")
         reply = await services.controller.request(DeleteTopics(wanted), timeout_s=timeout_s)
     except ClusterError as error:
         return [_response(one.name, one.topic_id, error.code, error.message) for one in wanted]

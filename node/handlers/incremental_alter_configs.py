@@ -10,6 +10,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .bounds import check_count
 from .describe_configs import BROKER, TOPIC
 
 TIMEOUT_S = 10.0
@@ -31,6 +32,7 @@ async def _alter(services: Services, resources: list[ResourceChanges], validate_
     if not resources:
         return []
     try:
+        check_count(resources, "resources")
         reply = await services.controller.request(AlterConfigs(tuple(resources), validate_only), timeout_s=TIMEOUT_S)
     except ClusterError as error:
         return [_response(TYPES[one.kind], one.name, error.code, error.message) for one in resources]

@@ -17,6 +17,7 @@ from quorumlog.wire.ids import NO_TOPIC_ID
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .bounds import NAMED_MAX
 
 WITHOUT_IDS = (10, 11)  # have the field already, but nothing may be in it
 CREATE_TIMEOUT_S = 5.0
@@ -69,7 +70,8 @@ def _may_create(services: Services, call: Call) -> bool:
 async def _create_and_answer(services: Services, wanted: Iterable[Any], missing: list[str]) -> Body:
     """A topic is answered with its partitions at once: the reply of the controller waits until our image has them."""
     errors: dict[str, ErrorCode] = {}
-    request = CreateTopics(tuple(NewTopic(name) for name in missing))
+    # The client asks again for those that were too many.
+    request = CreateTopics(tuple(NewTopic(name) for name in missing[:NAMED_MAX]))
     try:
         reply = await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
     except ClusterError:

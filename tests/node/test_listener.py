@@ -429,6 +429,31 @@ def test_a_silent_connection_is_closed() -> None:
     asyncio.run(run())
 
 
+def test_a_client_that_goes_before_its_work_has_begun() -> None:
+    """What a handler left to wait for is put in order all the same, not dropped unheard."""
+
+    async def run() -> None:
+        in_order = asyncio.Event()
+
+        async def wait() -> Response:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                in_order.set()
+            return Response(())
+
+        scene = Scene(lambda _frame: wait())
+        connection, transport = scene.connect()
+        connection.data_received(request())
+        connection.connection_lost(None)
+        await turns()
+        assert in_order.is_set()
+        assert transport.answers == []
+        assert not connection.is_waiting
+
+    asyncio.run(run())
+
+
 def test_a_client_that_goes_takes_its_work_along() -> None:
     """Its waiting requests are cancelled, and nothing of it is held any more."""
 

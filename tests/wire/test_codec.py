@@ -121,14 +121,14 @@ def commit_of(topic: bytes, count: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["structs", "strings", "numbers"])
 def test_a_message_has_a_bounded_number_of_items(kind: str) -> None:
-    """Over 250,000 items of whatever kind are refused before the first is made."""
+    """Over 20,000 items of whatever kind are refused before the first is made."""
     many = unsigned_varint(300_001)
     api_key, version, frame = {
         "structs": (OFFSET_COMMIT, 9, commit_of(topic=b"\x01\x01\x00", count=300_000)),
         "strings": (DELETE_TOPICS, 4, many + b"\x01" * 300_000 + b"\x00" * 5),
         "numbers": (OFFSET_FETCH, 6, b"\x01\x02\x01" + many + bytes(1_200_000) + bytes(2)),
     }[kind]
-    with pytest.raises(DecodeError, match=r"claims 300000 items, and this message may have 2\d{5} more"):
+    with pytest.raises(DecodeError, match=r"claims 300000 items, and this message may have (20000|19999) more"):
         codec.decode_request(api_key, version, frame)
     assert peak_of(api_key, version, frame) < 20_000
 
