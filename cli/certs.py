@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
 from quorumlog.cli.options import node_ids
 
 CLOCK_SKEW = datetime.timedelta(hours=1)  # a node whose clock is behind must not refuse a certificate made just now

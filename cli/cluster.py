@@ -3,6 +3,7 @@
 from typing import Any
 
 import click
+
 from quorumlog.cli.kafka import admin_client, errors_in_one_line, metadata
 from quorumlog.cli.options import bootstrap_option
 from quorumlog.cli.output import output_option, print_json, print_rows

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
 from quorumlog.cli import kafka
 from quorumlog.cli.options import bootstrap_option
 from quorumlog.cli.output import output_option

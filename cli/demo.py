@@ -13,6 +13,12 @@ from pathlib import Path
 import click
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # not exported as mypy wants it
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
 from quorumlog.cli import kafka
 from quorumlog.cli.order_check import ReadBackError, Verdict, read_back
 from quorumlog.cli.order_stream import PRODUCER_COUNT, OrderStream
@@ -21,11 +27,6 @@ from quorumlog.cli.stopping import StopRequested, StopSignals
 from quorumlog.cli.topics import create_topic, partition_rows
 from quorumlog.host.local_cluster import LocalProcesses
 from quorumlog.host.local_layout import LocalClusterError, ReservedPorts
-from rich import box
-from rich.console import Console
-from rich.padding import Padding
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 TOPIC = "orders"
 NODE_COUNT = 3

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from quorumlog.cli.options import assignment
 from quorumlog.cli.output import output_option, print_rows
 from quorumlog.cli.stopping import StopRequested, StopSignals

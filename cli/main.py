@@ -9,6 +9,7 @@ import sys
 from typing import NoReturn
 
 import click
+
 from quorumlog.host.local_layout import LocalClusterError
 
 NODE_MODULE = "quorumlog.node"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
 from quorumlog.cli import kafka
 from quorumlog.cli.order_stream import Ledger
 from quorumlog.cli.orders import event_number

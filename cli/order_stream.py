@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from confluent_kafka import KafkaError, Message
+
 from quorumlog.cli import kafka
 from quorumlog.cli.orders import Order
 

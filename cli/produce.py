@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import click
 from confluent_kafka import KafkaError, Message, Producer
+
 from quorumlog.cli import kafka
 from quorumlog.cli.options import bootstrap_option
 from quorumlog.cli.output import output_option, print_json

@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented 
     NewTopic,
     ResourceType,
 )
+
 from quorumlog.cli.kafka import (
     REQUEST_TIMEOUT_S,
     admin_client,

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 from grpc.aio import EOF  # type: ignore[attr-defined]  # missing in the stubs
+
 from quorumlog.host.peer_identity import (
     Hello,
     PeerCredentials,

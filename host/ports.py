@@ -100,7 +100,10 @@ class Disk(Protocol):
 
 @dataclass(slots=True)
 class WriteBatch:
-    """Changes to a KVStore that happen together, in order: ('put', key, value), ('delete', key, b'') or ('delete_range', from, to)."""
+    """Changes to a KVStore that happen together, in order:
+
+    ('put', key, value), ('delete', key, b''), ('delete_range', from, to)
+    """
 
     operations: list[tuple[str, bytes, bytes]] = field(default_factory=list)
 

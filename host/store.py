@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import rocksdict
+
 from quorumlog.host.ports import StorageError, WriteBatch
 
 _MIB = 1024 * 1024

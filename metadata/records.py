@@ -10,7 +10,7 @@ from uuid import UUID
 from .image import Endpoint, PartitionState
 
 
-class CorruptRecord(Exception):  # noqa: N818  the log is what is corrupt
+class CorruptRecord(Exception):
     """Bytes that are no record, or a record that does not fit the image before it. In the metadata log: stop the node."""
 
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 from uuid import uuid4
 
 import click
+
 from quorumlog.host.ports import KVStore, StorageError
 
 from .storage import EXIT_REFUSED, open_storage

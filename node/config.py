@@ -232,8 +232,3 @@ def _check_together(config: NodeConfig) -> None:
         )
     if not voters:
         raise ConfigError("voters is empty; expected id@host:port of each voter")
-
-
-def tiny(**settings: Any) -> NodeConfig:
-    """For short tests: crosses every boundary early (segments of 4 KiB, an index entry every few batches)."""
-    return NodeConfig(**({"segment_bytes": 4096, "index_interval_bytes": 256, "checkpoint_interval_bytes": 4096} | settings))

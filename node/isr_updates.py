@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 3.0
 PROPOSALS_MAX = 1_000
+DAMAGE_RETRY_S = 10.0
 FINAL_REFUSALS = (ErrorCode.ineligible_replica, ErrorCode.invalid_request)
 
 
@@ -121,7 +122,8 @@ class IsrUpdates:
                 raise
             assert isinstance(reply, ReportDamageReply)
             if not reply.excluded:
-                logger.error("%s: damaged, and no other replica has what is committed; it is not repaired", partition.tp)
+                logger.error("%s: damaged, and no other replica has what is committed; it is not repaired yet", partition.tp)
+                asyncio.get_running_loop().call_later(DAMAGE_RETRY_S, self._replicas.damage_refused, partition)
 
     def _proposal(self, partition: Partition, isr: tuple[int, ...]) -> IsrProposal:
         own = {self._replicas.node_id: self._session.broker_epoch}

@@ -10,6 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
+
 from quorumlog.partitions.partition import Role
 
 from .listener import KafkaListener
@@ -90,6 +91,7 @@ class Metrics:
         self._counter("requests", "Requests, by API", lambda: [
             Observation(count, {"api": name}) for name, count in listener.dispatcher.requests.items()
         ])  # fmt: skip
+        self._counter("connections.refused", "Beyond connections_max", lambda: [Observation(listener.connections_refused)])
         self._counter(
             "requests.refused", "Connections closed for what they sent", lambda: [Observation(listener.dispatcher.refused)]
         )

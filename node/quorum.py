@@ -1,14 +1,11 @@
 """The metadata quorum as this node runs it: storage, thread and streams put together, its events brought to the loop."""
 
-import logging
 from collections.abc import Callable
 
 from quorumlog.raft.config import QuorumConfig
 
 from .cluster import ClusterView
 from .config import NodeConfig
-
-logger = logging.getLogger(__name__)
 
 COMMAND_BYTES_MAX = 8 << 20
 

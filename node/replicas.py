@@ -118,8 +118,9 @@ class Replicas:
             self.on_damage(partition)
 
     def damage_refused(self, partition: Partition) -> None:
-        """The report did not reach the controller, or could not be followed: tell it again later."""
+        """The controller could do nothing: no other replica had what is committed. Tell it again, for one may have by now."""
         self._damage_told.discard((partition.topic_id, partition.tp.partition))
+        self.check_damage(partition)
 
     # --- what the image says
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
+
 from quorumlog.host.ports import Buffer, Clock, PeerGone, PeerStream
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, Position, Role
 from quorumlog.proto.replication_pb2 import Begin, Divergence, FollowerMessage, LeaderMessage, Section

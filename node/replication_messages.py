@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 
 from google.protobuf.message import DecodeError
+
 from quorumlog.host.ports import Buffer
 from quorumlog.proto.replication_pb2 import LeaderMessage, Section
 

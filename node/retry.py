@@ -4,8 +4,9 @@ run must be the same each time."""
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from quorumlog.host.ports import PeerGone
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential, wait_fixed
+
+from quorumlog.host.ports import PeerGone
 
 
 def until_reached(

@@ -85,10 +85,6 @@ class BrokerSession:
             return False
         return True
 
-    def hurry(self) -> None:
-        """Something that the controller should hear has changed: do not wait for the next interval."""
-        self._wake.set()
-
     async def _run(self) -> None:
         errors = (NotController, PeerGone, ClusterError)
         await until_answered(errors, pause_s=RETRY_PAUSE_S, sleep=self._cluster.wait_for_change)(self._hold_session)

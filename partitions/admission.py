@@ -1,6 +1,7 @@
 """Whether bytes from a producer or a leader may become batches of the log. Work per batch: the records inside stay opaque."""
 
 from crc32c import crc32c
+
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.wire.batches import (
     CONTROL,
@@ -8,7 +9,6 @@ from quorumlog.wire.batches import (
     HEADER_SIZE,
     LOG_APPEND_TIME,
     NO_TIMESTAMP,
-    PREFIX,
     TRANSACTIONAL,
     BatchError,
     BatchHeader,
@@ -18,6 +18,7 @@ from quorumlog.wire.batches import (
     check_crc,
     iterate_headers,
     read_header,
+    stamped_prefix,
 )
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
@@ -84,7 +85,8 @@ def append_time_buffers(records: Buffer, header: BatchHeader, wall_ms: int) -> t
 
 def stored_buffers(records: Buffer, header: BatchHeader) -> list[Buffer]:
     """The batch with the leader's offset and epoch in place; everything behind them as it came."""
-    return [PREFIX.pack(header.base_offset, header.batch_length, header.leader_epoch), memoryview(records)[PREFIX.size :]]
+    prefix = stamped_prefix(header, base_offset=header.base_offset, leader_epoch=header.leader_epoch)
+    return [prefix, memoryview(records)[len(prefix) :]]
 
 
 def _read(tp: TopicPartition, records: Buffer) -> BatchHeader:

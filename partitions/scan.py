@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crc32c import crc32c
+
 from quorumlog.wire.batches import (
     CRC_START,
     HEADER_SIZE,

@@ -16,6 +16,7 @@ import pysyncobj.serializer
 import pysyncobj.syncobj as core
 import pysyncobj.tcp_connection
 from pysyncobj.version import VERSION
+
 from quorumlog.host.ports import Clock
 
 _VERSION = "0.3.17"

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from pysyncobj import FAIL_REASON
 from pysyncobj.node import Node
+
 from quorumlog.raft.config import ENTRY_OVERHEAD_BYTES
 from quorumlog.raft.elections import Elections
 from quorumlog.raft.errors import Fatal

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import assert_never
 
 from google.protobuf.message import DecodeError
+
 from quorumlog.proto import raft_pb2 as pb
 from quorumlog.raft.config import QuorumConfig
 from quorumlog.raft.errors import BadFrame

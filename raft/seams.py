@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 from pysyncobj import SyncObjConf
 from pysyncobj.transport import Transport
+
 from quorumlog.raft.config import QuorumConfig
 from quorumlog.raft.errors import Fatal
 from quorumlog.raft.journal import Entry, Journal

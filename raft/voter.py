@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pysyncobj import SyncObj
 from pysyncobj.node import Node
+
 from quorumlog.host.ports import Clock
 from quorumlog.raft import core as _guarded_core  # noqa: F401  checks and disarms the core before it is used
 from quorumlog.raft.config import QuorumConfig

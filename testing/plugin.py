@@ -8,6 +8,7 @@ def test_orders(quorumlog_cluster):
 from collections.abc import Generator, Iterator
 
 import pytest
+
 from quorumlog.testing import LocalCluster
 
 

@@ -6,6 +6,7 @@ zero in the order of production, stands in the value's first 12 digits, so that 
 
 import csv
 import gzip
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -56,7 +57,7 @@ class Promises:
     def longest_silence_s(self) -> float:
         """The longest time between two acknowledgments."""
         times = self.acknowledged_at
-        return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0.0)
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
 
 
 class EventProducer:

@@ -9,6 +9,7 @@ import zlib
 from enum import IntEnum
 
 import cramjam
+
 from quorumlog.wire.batches import BatchError, Buffer
 
 GZIP_WINDOW = 31  # zlib's name for "with gzip header"

@@ -1,14 +1,8 @@
 """The types of identity and position that every floor shares."""
 
-from typing import NamedTuple, NewType
+from typing import NamedTuple
 from uuid import UUID
 
-NodeId = NewType("NodeId", int)
-Offset = NewType("Offset", int)
-LeaderEpoch = NewType("LeaderEpoch", int)
-
-NO_NODE = NodeId(-1)
-NO_EPOCH = LeaderEpoch(-1)
 NO_TOPIC_ID = UUID(int=0)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from crc32c import crc32c
+
 from quorumlog.wire.batches import (
     CONTROL,
     CRC_START,

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin
 from kio.index import load_entity_schema
 from kio.schema.index import api_key_map
 from kio.static.constants import EntityType
+
 from quorumlog.wire.catalogue import known_versions
 from quorumlog.wire.ids import NO_TOPIC_ID
 

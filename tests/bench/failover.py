@@ -107,7 +107,9 @@ def command(rounds: int, output: str, median_max: float | None, worst_max: float
         "rounds": rounds,
         "median_s": round(statistics.median(waits), 3),
         "worst_s": max(waits),
-        "median_when_controller_s": round(statistics.median([float(str(r["wait_s"])) for r in results if r["was_controller"]]), 3),
+        "median_when_controller_s": round(
+            statistics.median([float(str(r["wait_s"])) for r in results if r["was_controller"]]), 3
+        ),
     }
     click.echo(json.dumps({"summary": summary, "rounds": results}) if output == "json" else f"fail-over after kill -9: {summary}")
     if (median_max and summary["median_s"] > median_max) or (worst_max and summary["worst_s"] > worst_max):

@@ -22,15 +22,24 @@ def run_throughput(bootstrap: str, partitions: int, count: int, size: int) -> in
     failed: list[object] = []
     producer = Producer(
         {
-            "bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 5, "batch.size": 1_000_000,
-            "queue.buffering.max.messages": 2_000_000, "queue.buffering.max.kbytes": 2_000_000,
-        }  # fmt: skip
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "linger.ms": 5,
+            "batch.size": 1_000_000,
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": 2_000_000,
+        }
     )
     value, started = b"x" * size, time.perf_counter()
     for number in range(count):
         while True:
             try:
-                producer.produce(TOPIC, value, partition=number // 500 % partitions, on_delivery=_collect(failed) if number % 1000 == 0 else None)
+                producer.produce(
+                    TOPIC,
+                    value,
+                    partition=number // 500 % partitions,
+                    on_delivery=_collect(failed) if number % 1000 == 0 else None,
+                )
                 break
             except BufferError:
                 producer.poll(0.01)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
+
 from quorumlog.cli.main import quorumlog
 
 Run = Callable[..., Result]

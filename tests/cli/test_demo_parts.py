@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.cli.order_check import Judge, Verdict, read_back
 from quorumlog.cli.order_stream import FailOver, Ledger, OrderStream, Wait
 from quorumlog.cli.orders import Order, OrdersError, count_orders_in, event_number, made_up_orders, orders_in
-
 from tests.cli.conftest import Run
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from quorumlog.host import local_cluster
 from quorumlog.host.local_cluster import LocalProcesses
 from quorumlog.host.local_layout import LocalClusterError, ReservedPorts
-
 from tests.cli.conftest import Run
 
 FAKE_NODE = (sys.executable, "-S", str(Path(__file__).parents[1] / "testing" / "fake_node.py"))

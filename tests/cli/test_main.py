@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from quorumlog.cli.main import COMMANDS
 
+from quorumlog.cli.main import COMMANDS
 from tests.cli.conftest import Run
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from quorumlog.testing import LocalCluster
 
+from quorumlog.testing import LocalCluster
 from tests.cli.conftest import Run
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]

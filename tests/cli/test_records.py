@@ -6,9 +6,9 @@ import json
 import pytest
 from click import BadParameter
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Producer
+
 from quorumlog.cli.consume import StartTime, start_point
 from quorumlog.cli.produce import LineError, key_before, key_from_field
-
 from tests.cli.conftest import Run
 
 

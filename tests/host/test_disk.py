@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from quorumlog.host.disk import LOCK_NAME, RealDisk
 from quorumlog.host.ports import Disk, StorageError
-
 from tests.sim.disk import SimDisk
 
 

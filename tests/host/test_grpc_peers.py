@@ -13,12 +13,12 @@ from typing import Any
 
 import grpc
 import pytest
+
 from quorumlog.host.grpc_peers import GrpcPeers
 from quorumlog.host.loop import run
 from quorumlog.host.peer_identity import Hello, PeerCredentials, Refused
 from quorumlog.host.peer_stream import MESSAGE_BYTES_MAX
 from quorumlog.host.ports import Buffer, PeerGone, Peers, PeerStream
-
 from tests.host.certificates import Authority, make_authority
 
 CLUSTER = "c1"

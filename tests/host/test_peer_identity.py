@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quorumlog.host.peer_identity import Hello, PeerCredentials, Refused, check_caller, check_certificate, is_loopback
 
+from quorumlog.host.peer_identity import Hello, PeerCredentials, Refused, check_caller, check_certificate, is_loopback
 from tests.host.certificates import make_authority
 
 

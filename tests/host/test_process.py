@@ -3,6 +3,7 @@ import platform
 
 import pytest
 import uvloop
+
 from quorumlog.host import malloc
 from quorumlog.host.clock import SystemClock
 from quorumlog.host.loop import run

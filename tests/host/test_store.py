@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from quorumlog.host.ports import KVStore, StorageError, WriteBatch
 from quorumlog.host.store import RocksStore
 

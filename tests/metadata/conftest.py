@@ -5,9 +5,9 @@ from itertools import count
 from typing import Any
 
 import pytest
+
 from quorumlog.metadata.controller import Controller, ControllerConfig
 from quorumlog.metadata.image import Image
-
 from tests.metadata.given import uuid
 
 ControllerOf = Callable[..., Controller]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from quorumlog.metadata import records
 from quorumlog.metadata.controller import Controller
 from quorumlog.metadata.image import NO_LEADER, Endpoint, Image

@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.metadata.codec import (
     CorruptRecord,
     decode_records,
@@ -18,7 +19,6 @@ from quorumlog.metadata.codec import (
 from quorumlog.metadata.records import PartitionChange, Record, ResourceKind
 from quorumlog.metadata.requests import NewPartitions, Reply, Request
 from quorumlog.proto import controller_pb2, metadata_pb2
-
 from tests.metadata.shapes import any_of
 
 

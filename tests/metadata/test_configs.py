@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.metadata.broker_config import BROKER_SETTINGS, describe_broker_config
 from quorumlog.metadata.image import NO_LEADER, Image
 from quorumlog.metadata.records import ConfigRecord, PartitionChange, Record, ResourceKind

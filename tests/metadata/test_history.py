@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from quorumlog.metadata.codec import decode_records, encode_records
 from quorumlog.metadata.controller import Controller, ControllerConfig, Decision
 from quorumlog.metadata.image import NO_LEADER, Endpoint, Image, PartitionState

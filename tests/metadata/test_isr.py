@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from quorumlog.metadata.image import NO_LEADER
 from quorumlog.metadata.records import PartitionChange
 from quorumlog.metadata.requests import AlterIsr, AlterIsrReply, IsrProposal, IsrResult, ReportDamage, ReportDamageReply

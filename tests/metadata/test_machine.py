@@ -1,11 +1,11 @@
 """The state machine applies commands in order, and a snapshot of it makes an equal one."""
 
 import pytest
+
 from quorumlog.metadata.codec import CorruptRecord, encode_records
 from quorumlog.metadata.image import Image
 from quorumlog.metadata.machine import MetadataMachine, dump_image, load_image
 from quorumlog.metadata.records import BrokerChange, ConfigRecord, ProducerIds, Record, RemoveTopic, ResourceKind, TopicRecord
-
 from tests.metadata.given import broker_record, image_of, state, uuid
 
 Heard = list[tuple[Image, tuple[Record, ...] | None]]

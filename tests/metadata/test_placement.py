@@ -4,9 +4,9 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.metadata.image import Image
 from quorumlog.metadata.placement import Placer, Replicas
-
 from tests.metadata.given import broker_record, image_of, state
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from quorumlog.metadata.image import NO_LEADER, Image
 from quorumlog.metadata.records import (
     BrokerChange,
@@ -19,7 +20,6 @@ from quorumlog.metadata.records import (
     UnregisterBroker,
 )
 from quorumlog.metadata.replay import replay, replay_all
-
 from tests.metadata.given import TOPIC_ID, broker_record, image_of, state, uuid
 
 EMPTY = Image(cluster_id="test")

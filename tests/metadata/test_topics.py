@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from quorumlog.metadata.image import Image
 from quorumlog.metadata.records import ConfigRecord, PartitionRecord, RemoveTopic, ResourceKind, TopicRecord
 from quorumlog.metadata.requests import (

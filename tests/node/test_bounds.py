@@ -1,6 +1,7 @@
 """How many things one admin request may name."""
 
 import pytest
+
 from quorumlog.node.handlers.bounds import NAMED_MAX, check_count
 from quorumlog.wire.errors import ClusterError, ErrorCode
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from quorumlog.node.config import ConfigError, load_config, parse_voters
 
 LEAST = {"node_id": "1", "cluster_id": "c", "data_dir": "d", "voters": "1@127.0.0.1:1"}

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from immutables import Map
+
 from quorumlog.metadata.controller import ControllerConfig
 from quorumlog.metadata.image import Broker, Endpoint, Image
 from quorumlog.metadata.requests import BrokerHeartbeat, BrokerHeartbeatReply, RegisterBroker, RegisterBrokerReply, Request
@@ -23,7 +24,6 @@ from quorumlog.node.waits import OffsetWaits
 from quorumlog.raft.ports import ReadDone
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID, TopicPartition
-
 from tests.sim.clock import SimClock
 
 PLACE = Endpoint("localhost", 9092)

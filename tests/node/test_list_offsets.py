@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from quorumlog.node.dispatch import Call
 from quorumlog.node.handlers.list_offsets import handle_list_offsets
 from quorumlog.partitions.partition import Role

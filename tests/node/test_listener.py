@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
 from quorumlog.host.ports import StorageError
 from quorumlog.node.config import NodeConfig
 from quorumlog.node.dispatch import BadRequest, Dispatcher, Response

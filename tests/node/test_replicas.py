@@ -5,12 +5,12 @@ import random
 from uuid import UUID
 
 from immutables import Map
+
 from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
 from quorumlog.node.replicas import Replicas
 from quorumlog.node.tasks import Tasks
 from quorumlog.partitions.partition import PartitionSettings, Role
 from quorumlog.wire.ids import TopicPartition
-
 from tests.sim.clock import SimClock
 from tests.sim.disk import SimDisk
 from tests.sim.store import SimStore

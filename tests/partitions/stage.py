@@ -10,7 +10,6 @@ from quorumlog.partitions.partition import Partition, PartitionSettings
 from quorumlog.wire.batches import HEADER, BatchHeader, iterate_headers
 from quorumlog.wire.ids import TopicPartition
 from quorumlog.wire.records import Record, build_batch, sealed
-
 from tests.sim.disk import SimDisk
 from tests.sim.store import SimStore
 

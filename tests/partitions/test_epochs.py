@@ -4,10 +4,10 @@ import random
 
 import hypothesis.strategies as st
 from hypothesis import given
+
 from quorumlog.host.ports import WriteBatch
 from quorumlog.partitions.epochs import LeaderEpochs
 from quorumlog.partitions.keys import Keys
-
 from tests.partitions.stage import TOPIC_ID
 from tests.sim.store import SimStore
 

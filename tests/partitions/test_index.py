@@ -4,11 +4,11 @@ import random
 
 import hypothesis.strategies as st
 from hypothesis import given
+
 from quorumlog.host.ports import WriteBatch
 from quorumlog.partitions import index as index_module
 from quorumlog.partitions.index import IndexEntry, OffsetIndex
 from quorumlog.partitions.keys import Keys
-
 from tests.partitions.stage import TOPIC_ID
 from tests.sim.store import SimStore
 

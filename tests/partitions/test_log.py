@@ -3,10 +3,10 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+
 from quorumlog.partitions.partition import Partition
 from quorumlog.wire.batches import HEADER_SIZE, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
-
 from tests.partitions.stage import Host, batch_of, joined, send, stored
 
 

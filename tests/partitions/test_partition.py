@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 from kafka.record.memory_records import MemoryRecords
+
 from quorumlog.metadata.image import NO_LEADER
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, PartitionSettings, Position, Role
 from quorumlog.partitions.rebuild import rebuild
 from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.records import Record, build_batch
-
 from tests.partitions.stage import TINY, TOPIC_ID, Host, batch_of, changed, joined, send, state_of, stored
 
 

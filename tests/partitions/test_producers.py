@@ -3,10 +3,10 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
+
 from quorumlog.partitions.producers import BATCHES_REMEMBERED, ProducerStates
 from quorumlog.wire.batches import SEQUENCE_LIMIT, BatchHeader, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
-
 from tests.partitions.stage import Host, batch_of, changed, send
 
 LAST = SEQUENCE_LIMIT - 1

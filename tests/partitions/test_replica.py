@@ -2,6 +2,7 @@
 
 import hypothesis.strategies as st
 from hypothesis import given
+
 from quorumlog.partitions.replica import ReplicaCore
 
 ALL = (1, 2, 3)

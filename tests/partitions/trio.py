@@ -13,7 +13,6 @@ from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.partitions.partition import Diverging, Flush, OutOfRange, Partition, PartitionSettings, Position, Role
 from quorumlog.wire.errors import ClusterError, ErrorCode
-
 from tests.partitions.stage import Host, batch_of, joined, state_of, stored
 
 NODES = (1, 2, 3)

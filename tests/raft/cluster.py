@@ -11,7 +11,6 @@ from quorumlog.raft.engine import Engine
 from quorumlog.raft.identity import format_quorum
 from quorumlog.raft.ports import ProposeOutcome
 from quorumlog.raft.quorum import Quorum
-
 from tests.sim.clock import SimClock
 from tests.sim.disk import SimDisk
 from tests.sim.store import SimStore

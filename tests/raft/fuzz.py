@@ -18,7 +18,6 @@ from typing import Any
 from quorumlog.host.ports import WriteBatch
 from quorumlog.raft.errors import Fatal
 from quorumlog.raft.ports import ProposeOutcome
-
 from tests.raft.cluster import Cluster, EventListener, ListMachine, MessageStormError, engine_of
 from tests.raft.unguarded import quorum_without
 from tests.sim.disk import SimDisk
@@ -28,7 +27,7 @@ COMMAND_BYTES_MAX = 60
 CRASH_POINT_CHANCE = 0.01
 
 
-class Violation(AssertionError):  # noqa: N818
+class Violation(AssertionError):
     """What must never happen, happened."""
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pysyncobj.pickle
 import pysyncobj.syncobj
 import pytest
+
 from quorumlog.raft import core
 from quorumlog.raft.config import QuorumConfig
-
 from tests.raft.cluster import Cluster, engine_of
 from tests.sim.clock import SimClock
 

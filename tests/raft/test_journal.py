@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from quorumlog.host.ports import WriteBatch
 from quorumlog.raft.errors import Fatal
 from quorumlog.raft.journal import Entry, Journal, begin_journal
-
 from tests.raft.unguarded import JournalThatRefusesNothing
 from tests.sim.store import SimStore
 

@@ -5,12 +5,12 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.proto import raft_pb2 as pb
 from quorumlog.raft import messages as m
 from quorumlog.raft.config import QuorumConfig
 from quorumlog.raft.errors import BadFrame
 from quorumlog.raft.journal import Entry
-
 from tests.raft.cluster import Cluster
 
 CONFIG = QuorumConfig(node_id=1, voters=(1, 2, 3), command_bytes_max=50)

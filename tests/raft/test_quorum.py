@@ -3,12 +3,12 @@
 import random
 
 import pytest
+
 from quorumlog.raft.config import QuorumConfig
 from quorumlog.raft.errors import Fatal, StorageRefused
 from quorumlog.raft.identity import format_quorum, read_identity
 from quorumlog.raft.ports import ProposeOutcome, Role
 from quorumlog.raft.quorum import Quorum
-
 from tests.raft.cluster import Cluster, EventListener, ListMachine
 from tests.sim.clock import SimClock
 from tests.sim.disk import SimDisk

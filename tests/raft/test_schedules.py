@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from quorumlog.raft.errors import Fatal
 from quorumlog.raft.ports import ProposeOutcome
 from quorumlog.raft.quorum import Quorum
-
 from tests.raft.cluster import Cluster, ListMachine, engine_of
 from tests.raft.unguarded import quorum_without
 

@@ -5,6 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.raft.errors import Fatal
 from quorumlog.raft.messages import Envelope, SnapshotChunk, encode
 from quorumlog.raft.snapshots import (
@@ -15,7 +16,6 @@ from quorumlog.raft.snapshots import (
     encode_snapshot,
     parse_snapshot,
 )
-
 from tests.raft.cluster import Cluster
 from tests.sim.disk import SimDisk
 

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from quorumlog.raft.config import QuorumConfig
 from quorumlog.raft.errors import BadFrame, Fatal
 from quorumlog.raft.identity import format_quorum
 from quorumlog.raft.ports import ProposeOutcome
 from quorumlog.raft.quorum import Quorum
 from quorumlog.raft.thread import QuorumThread
-
 from tests.raft.cluster import EventListener, ListMachine
 from tests.sim.disk import SimDisk
 from tests.sim.store import SimStore

@@ -6,6 +6,7 @@ The numbers are those of the review of pysyncobj 0.3.17. `quorum_without("g4", "
 from typing import Any
 
 from pysyncobj import SyncObj
+
 from quorumlog.raft.engine import Engine
 from quorumlog.raft.journal import Journal
 from quorumlog.raft.messages import AppendEntries, AppendReply, Envelope, SnapshotChunk

@@ -3,8 +3,8 @@ import random
 from collections.abc import Callable
 
 import pytest
-from quorumlog.host.ports import StorageError
 
+from quorumlog.host.ports import StorageError
 from tests.sim.disk import SECTOR_BYTES, SimDisk
 
 

@@ -4,8 +4,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from quorumlog.host.ports import PeerGone, Peers, PeerStream
 
+from quorumlog.host.ports import PeerGone, Peers, PeerStream
 from tests.sim.peers import MESSAGES_UNDER_WAY_MAX, SimNetwork
 
 SHORT_S = 0.01

@@ -3,8 +3,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quorumlog.host.ports import StorageError, WriteBatch
 
+from quorumlog.host.ports import StorageError, WriteBatch
 from tests.sim.store import SimStore
 
 KEYS = st.binary(min_size=1, max_size=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from quorumlog.testing import LocalCluster
 
 FAKE_NODE = (sys.executable, "-S", str(Path(__file__).with_name("fake_node.py")))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from quorumlog.host.local_cluster import LocalProcesses, environment
 from quorumlog.host.local_layout import (
     Layout,

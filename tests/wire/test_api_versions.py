@@ -1,6 +1,7 @@
 """Aim: ApiVersions is answered by its own rules, so that every client finds a version to go on with."""
 
 import pytest
+
 from quorumlog.wire import codec
 from quorumlog.wire.api_versions import VERSIONS, encode_api_versions, is_valid_client_software
 from quorumlog.wire.catalogue import API_VERSIONS, known_versions

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record.memory_records import MemoryRecords
+
 from quorumlog.wire.batches import (
     HEADER_SIZE,
     BatchError,

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 from kio.schema.errors import ErrorCode
+
 from quorumlog.wire import codec
 from quorumlog.wire.catalogue import api_name, is_flexible, known_versions
 from quorumlog.wire.codec import DecodeError, EncodeError, Struct
 from quorumlog.wire.encoding import unsigned_varint
 from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.schema import Direction
-
 from tests.wire import twin
 from tests.wire.mutations import mutate, peak_bytes
 

@@ -7,9 +7,9 @@ import pytest
 from aiokafka import codec as aiokafka_codec
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.wire.batches import BatchError
 from quorumlog.wire.compression import Compression, compress, decompress
-
 from tests.wire.mutations import peak_bytes
 
 EVERY = list(Compression)

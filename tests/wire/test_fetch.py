@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
+
 from quorumlog.wire import codec
 from quorumlog.wire.batches import Buffer
 from quorumlog.wire.catalogue import FETCH, known_versions
@@ -25,7 +26,6 @@ from quorumlog.wire.fetch import (
 from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.leader_hints import CurrentLeader, NodeEndpoint
 from quorumlog.wire.schema import Direction
-
 from tests.wire import twin
 from tests.wire.mutations import mutate, peak_bytes
 

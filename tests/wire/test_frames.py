@@ -6,6 +6,7 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from quorumlog.wire.frames import FrameError, FrameReader, framed
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kio.schema.request_header import v1, v2
+
 from quorumlog.wire.catalogue import known_versions
 from quorumlog.wire.cursor import DecodeError
 from quorumlog.wire.headers import (
@@ -14,7 +15,6 @@ from quorumlog.wire.headers import (
     read_response_header,
 )
 from quorumlog.wire.schema import Direction
-
 from tests.wire import twin
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from quorumlog.wire import codec
 from quorumlog.wire.catalogue import PRODUCE, known_versions
 from quorumlog.wire.cursor import DecodeError
@@ -21,7 +22,6 @@ from quorumlog.wire.produce import (
     encode_produce_response,
 )
 from quorumlog.wire.schema import Direction
-
 from tests.wire import twin
 from tests.wire.mutations import mutate, peak_bytes
 

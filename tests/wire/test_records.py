@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kio.records import schema as kio_records
 from kio.records.writers import write_new_batch
+
 from quorumlog.wire.batches import HEADER, HEADER_SIZE, BatchError, BatchHeader, check_crc, read_header
 from quorumlog.wire.compression import Compression
 from quorumlog.wire.records import Record, build_batch, iterate_records, sealed
-
 from tests.wire.mutations import peak_bytes
 
 MEGABYTE = 2**20

@@ -12,6 +12,7 @@ from uuid import UUID
 from kio.index import load_request_schema, load_response_schema
 from kio.schema.errors import ErrorCode
 from kio.serial import entity_writer
+
 from quorumlog.wire.catalogue import known_apis, known_versions
 from quorumlog.wire.schema import Direction
 
