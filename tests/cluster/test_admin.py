@@ -6,11 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.errors import ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.records import Record, build_batch
-
 from tests.cluster.raw import (
     RawConnection,
     address_of,

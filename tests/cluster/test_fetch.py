@@ -7,12 +7,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
 from quorumlog.node.api_table import API_TABLE
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.batches import read_header
 from quorumlog.wire.errors import ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
-
 from tests.cluster.raw import (
     KEYS,
     RawConnection,

@@ -15,13 +15,13 @@ from uuid import UUID
 
 import psutil
 import pytest
+
 from quorumlog.node.api_table import API_TABLE
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.catalogue import api_name, known_apis
 from quorumlog.wire.codec import decode_response, encode_request
 from quorumlog.wire.errors import ErrorCode
 from quorumlog.wire.headers import RequestHeader, encode_request_header, read_response_header
-
 from tests.cluster.bystander import Bystander
 from tests.cluster.leaders import metric
 from tests.cluster.odd import odd_body, odd_records, odd_requests

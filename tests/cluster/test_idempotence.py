@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.errors import ErrorCode
-
 from tests.cluster.raw import (
     RawConnection,
     address_of,

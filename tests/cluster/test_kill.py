@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from quorumlog.testing import LocalCluster
 
+from quorumlog.testing import LocalCluster
 from tests.cluster.leaders import active_controller, in_sync_of, leaders_of, wait_in_sync
 from tests.cluster.production import (
     AiokafkaClient,

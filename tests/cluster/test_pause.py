@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.errors import ErrorCode
-
 from tests.cluster.leaders import active_controller, leaders_of, wait_in_sync
 from tests.cluster.raw import (
     ALL,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from quorumlog.testing import LocalCluster
 
+from quorumlog.testing import LocalCluster
 from tests.cluster.images import Images
 from tests.cluster.leaders import active_controller, busiest_leader, in_sync_of, wait_in_sync
 from tests.cluster.production import ConfluentClient, produce_through
