@@ -38,12 +38,11 @@ class ConfluentClient(EventProducer):
 class KafkaPythonClient:
     """kafka-python, idempotent."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, **config: object) -> None:
         self.promises = Promises()
         self._topic = topic
-        self._producer = kafka.KafkaProducer(
-            bootstrap_servers=bootstrap.split(","), acks="all", enable_idempotence=True, linger_ms=5, max_block_ms=120_000
-        )
+        settings: dict[str, object] = {"acks": "all", "enable_idempotence": True, "linger_ms": 5, "max_block_ms": 120_000}
+        self._producer = kafka.KafkaProducer(bootstrap_servers=bootstrap.split(","), **(settings | config))
         self._unanswered = threading.BoundedSemaphore(IN_FLIGHT_MAX)
 
     def send(self, key: bytes, value: bytes) -> None:
