@@ -42,11 +42,12 @@ from .replication_leader import LeaderSide
 from .services import Services
 from .session import BrokerSession, registration_of
 from .suspects import Suspects
-from .tasks import Tasks
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
 ISR_LOOK_S = 0.1
+QUORUM_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +230,27 @@ class Node:
 
     async def _hand_over(self) -> None:
         timeout_s = self.config.shutdown_timeout_ms / 1000
-        if timeout_s and self.session.broker_epoch >= 0 and not await self.session.ask_to_stop(timeout_s):
-            logger.warning("stopping without leave: the controller did not answer within %.1f s", timeout_s)
+        if timeout_s and self.session.broker_epoch >= 0 and not await self._has_leave(timeout_s):
+            logger.warning("stopping without leave: no controller answered within %.1f s, or most voters are gone", timeout_s)
         if self.controller is not None and self.controller.is_active:
             self.quorum.transfer_leadership()
             await self.cluster.wait_for_change(1.0)
+
+    async def _has_leave(self, timeout_s: float) -> bool:
+        """Hand over all leadership. False if nobody answers in time, or nobody can."""
+        asked = asyncio.get_running_loop().create_task(self.session.ask_to_stop(timeout_s), name="leave to stop")
+        while not asked.done():
+            await asyncio.wait({asked}, timeout=QUORUM_LOOK_S)
+            if not asked.done() and await self._is_quorum_gone():
+                await cancelled(asked)
+                return False
+        return asked.result()
+
+    async def _is_quorum_gone(self) -> bool:
+        """Do the ports of so many voters refuse that the others are no majority?"""
+        voters = self.config.voter_addresses
+        refused = await asyncio.gather(*(self.host.peers.is_refused(voter) for voter in voters if voter != self.config.node_id))
+        return 2 * (len(voters) - sum(refused)) <= len(voters)
 
     async def registered(self) -> None:
         """Return when the image shows this process's own registration: it is current then."""
@@ -279,6 +296,8 @@ class Node:
         if image.brokers is old.brokers:
             return
         for node_id, broker in image.brokers.items():
+            if node_id in self.config.voter_addresses:
+                continue  # as configured: an image from a snapshot may be older than a move, and without voters none is newer
             self.host.peers.set_address(node_id, broker.peer.host, broker.peer.port)
 
     def _activate(self, term: int) -> None:

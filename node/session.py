@@ -56,6 +56,7 @@ class BrokerSession:
         self._interval_s = heartbeat_interval_s
         self._timeout_s = session_timeout_s
         self._confirmed_at = float("-inf")
+        self._was_held = False  # a controller has answered since the last session ended
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.broker_epoch = -1
@@ -98,7 +99,9 @@ class BrokerSession:
             self._controller.on_wrong_target(error.hint)
             raise
         except PeerGone as error:
-            logger.info("session with controller %d ended: %s", target, error)
+            # While nobody leads, each of many tries would be a line.
+            logger.log(logging.INFO if self._was_held else logging.DEBUG, "session with controller %d ended: %s", target, error)
+            self._was_held = False
             self._controller.on_wrong_target(-1)
             raise
         except ClusterError as error:
@@ -149,6 +152,7 @@ class BrokerSession:
 
     async def _take(self, answer: Answer, sent_at: float) -> None:
         assert isinstance(answer.reply, BrokerHeartbeatReply)
+        self._was_held = True
         if answer.reply.fenced:
             self._on_fenced(True)
         # We may have been fenced and let in again: until our image shows who leads what since, nothing is confirmed.

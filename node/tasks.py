@@ -36,7 +36,7 @@ class Tasks:
             self._on_fatal(error)
 
 
-async def cancelled(task: asyncio.Task[None] | None) -> None:
+async def cancelled(task: asyncio.Task[Any] | None) -> None:
     """Cancel a task of ours and wait until it has put its things in order."""
     if task is not None:
         task.cancel()

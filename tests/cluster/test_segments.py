@@ -16,8 +16,8 @@ from confluent_kafka.admin import AdminClient
 from crc32c import crc32c
 from kafka.record import MemoryRecords
 from kio.records.readers import read_batch
-from quorumlog.testing import LocalCluster
 
+from quorumlog.testing import LocalCluster
 from tests.cluster.leaders import in_sync_of, wait_in_sync
 from tests.cluster.production import Client, ConfluentClient, KafkaPythonClient, produce_through
 from tests.cluster.segments import batches, log_bytes, segment_files, wait_equal
