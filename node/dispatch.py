@@ -33,7 +33,6 @@ class Call:
     message: Any
     client_id: str | None
     client_host: str
-    connected_s: float  # how long the client's connection has been open
 
 
 Body = Any  # what the API's encoder takes: nested dicts for most; None where the client expects no answer
@@ -66,7 +65,7 @@ class Dispatcher:
         self.requests: dict[str, int] = dict.fromkeys(sorted(api.name for api in table.values()), 0)
         self.refused = 0
 
-    def dispatch(self, frame: memoryview, client_host: str, connected_s: float) -> "Response | Awaitable[Response]":
+    def dispatch(self, frame: memoryview, client_host: str) -> "Response | Awaitable[Response]":
         """Decode and handle one frame. Raises BadRequest or DecodeError if it cannot be answered."""
         header, position = read_request_header(frame)
         api = self._table.get(header.api_key)
@@ -76,7 +75,7 @@ class Dispatcher:
         if header.api_version not in api.versions:
             return self._unsupported(api, header)
         message = (api.decode or _schema_decoder(api.key))(header.api_version, frame, position)
-        result = api.handle(self._services, Call(header.api_version, message, header.client_id, client_host, connected_s))
+        result = api.handle(self._services, Call(header.api_version, message, header.client_id, client_host))
         if asyncio.iscoroutine(result) or isinstance(result, asyncio.Future):
             return self._finish(api, header, result)
         return self._respond(api, header, result)
@@ -95,7 +94,7 @@ class Dispatcher:
             raise BadRequest(
                 f"{api.name} version {header.api_version} is not offered; versions {api.versions[0]} to {api.versions[-1]} are"
             )
-        result = api.handle(self._services, Call(header.api_version, None, header.client_id, "", 0.0))
+        result = api.handle(self._services, Call(header.api_version, None, header.client_id, ""))
         return Response((encode_response_header(api.key, 0, header.correlation_id), *api.encode(0, result)))  # type: ignore[misc]
 
 

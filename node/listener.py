@@ -144,8 +144,7 @@ class KafkaConnection(asyncio.Protocol):
         self._gone = False
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._connected_at = self._loop.time()
-        self.heard_at = self._connected_at
+        self.heard_at = self._loop.time()
         self.client = "?"
 
     @property
@@ -246,7 +245,7 @@ class KafkaConnection(asyncio.Protocol):
         api_key = int.from_bytes(frame[:2], "big")
         if api_key != PRODUCE and len(frame) > OTHER_REQUEST_BYTES_MAX:
             raise BadRequest(f"request of {len(frame)} bytes, allowed are {OTHER_REQUEST_BYTES_MAX} for all but produce")
-        result = self._dispatcher.dispatch(frame, self.client, self._loop.time() - self._connected_at)
+        result = self._dispatcher.dispatch(frame, self.client)
         slot = Slot()
         self._slots.append(slot)
         self._fetching = api_key == FETCH

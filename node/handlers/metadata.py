@@ -21,13 +21,12 @@ from .bounds import NAMED_MAX
 
 WITHOUT_IDS = (10, 11)  # have the field already, but nothing may be in it
 CREATE_TIMEOUT_S = 5.0
-SETTLED_S = 0.5  # age of a connection from which on a metadata request is taken for a refresh
-NOTICE_S = 0.03  # a death is noticed by all within this time
+NOTICE_S = 0.025  # a death is noticed by all within this time
 
 
 def handle_metadata(services: Services, call: Call) -> Body | Awaitable[Body]:
-    # A client that is connected for long asks again mostly because something broke, and it may know before we do.
-    if services.suspects.any or call.connected_s > SETTLED_S:
+    # Who asks for certain topics has most often lost a leader, and may know of it before we do.
+    if services.suspects.any or call.message.topics:
         return _answer_with_news(services, call)
     return _answer(services, call)
 

@@ -36,7 +36,7 @@ def ask(partition: Any, timestamp: int, version: int) -> dict[str, Any]:
     services: Any = SimpleNamespace(replicas=SimpleNamespace(get=lambda _tp, _image: partition), image=None)
     wanted = SimpleNamespace(partition_index=0, timestamp=timestamp, current_leader_epoch=-1)
     message = SimpleNamespace(isolation_level=0, topics=[SimpleNamespace(name="t", partitions=[wanted])])
-    answer: dict[str, Any] = handle_list_offsets(services, Call(version, message, None, "", 0.0))["topics"][0]["partitions"][0]
+    answer: dict[str, Any] = handle_list_offsets(services, Call(version, message, None, ""))["topics"][0]["partitions"][0]
     return answer
 
 

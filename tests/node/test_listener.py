@@ -87,7 +87,7 @@ class FakeDispatcher(Dispatcher):
         self.refused = 0
         self._dispatch = dispatch
 
-    def dispatch(self, frame: memoryview, client_host: str, connected_s: float) -> Any:
+    def dispatch(self, frame: memoryview, client_host: str) -> Any:
         return self._dispatch(frame)
 
 

@@ -157,8 +157,8 @@ def test_a_node_that_exits_early_ends_the_start(processes: LocalProcesses, base_
 
 def test_a_node_that_never_gets_ready_ends_the_start(processes: LocalProcesses, base_port: int) -> None:
     """Waiting is bounded, and the reason is the one that the node gave."""
-    with pytest.raises(LocalClusterError, match=r"not ready after 0\.5 s: metadata is behind"):
-        processes.up(node_count=1, base_port=base_port, settings={"fake_never_ready": "1"}, timeout_s=0.5)
+    with pytest.raises(LocalClusterError, match=r"not ready after 2\.5 s: metadata is behind"):
+        processes.up(node_count=1, base_port=base_port, settings={"fake_never_ready": "1"}, timeout_s=2.5)
     assert processes_naming(processes.directory) == []
 
 
