@@ -95,13 +95,22 @@ class NotController(Exception):
 
 
 def read_answer(data: bytes) -> Answer:
-    """Raises ClusterError or NotController."""
+    """Raises ClusterError or NotController, and PeerGone for bytes that are no answer: their sender is of no use to us."""
+    try:
+        return _read_answer(data)
+    except (struct.error, ValueError) as error:
+        raise PeerGone(f"{len(data)} bytes that are no answer: {error}") from error
+
+
+def _read_answer(data: bytes) -> Answer:
     status, number = ANSWER.unpack_from(data)
     body = data[ANSWER.size :]
     if status == NOT_CONTROLLER:
         raise NotController(number)
     if status == REFUSED:
         raise ClusterError(ErrorCode(number), body.decode(errors="replace"))
+    if status != ANSWERED:
+        raise ValueError(f"status {status}")
     return Answer(decode_reply(body), number)
 
 

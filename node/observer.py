@@ -121,14 +121,18 @@ class MetadataObserver:
             await stream.close()
 
     def _apply(self, message: bytes) -> None:
+        if len(message) < HEAD.size:
+            raise PeerGone(f"{len(message)} bytes that are no metadata")
         kind, index = HEAD.unpack_from(message)
-        body = message[HEAD.size :]
+        body, held = message[HEAD.size :], self._machine.image.index
         if kind == SNAPSHOT:
-            if index > self._machine.image.index:  # an older voter must not take us back in time
+            if index > held:  # an older voter must not take us back in time
                 self._machine.restore(index, body)
-            elif index < self._machine.image.index:
-                raise PeerGone(f"the voter is at {index}, behind our {self._machine.image.index}")
-        elif index > self._machine.image.index:
+            elif index < held:
+                raise PeerGone(f"the voter is at {index}, behind our {held}")
+        elif kind != RECORDS:
+            raise PeerGone(f"metadata of kind {kind}, which this version does not know")
+        elif index > held:
             self._machine.apply(index, 0, body)
 
 

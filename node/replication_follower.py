@@ -89,6 +89,14 @@ class FollowerSide:
             del self._fetchers[fetcher.leader]
 
 
+def _name_of(error_code: int) -> str:
+    """Also of a code that only a later version of the leader knows."""
+    try:
+        return ErrorCode(error_code).name
+    except ValueError:
+        return f"error {error_code}"
+
+
 class ReplicaFetcher:
     def __init__(
         self,
@@ -263,7 +271,7 @@ class ReplicaFetcher:
                 self._replicas.on_fetched(partition)
                 self._begin(partition)
             case "error_code":
-                logger.info("%s: node %d refused: %s", partition.tp, self.leader, ErrorCode(section.error_code).name)
+                logger.info("%s: node %d refused: %s", partition.tp, self.leader, _name_of(section.error_code))
                 self._begin_later(partition)
             case _:
                 self._apply(partition, section, records)

@@ -23,6 +23,7 @@ from .replication_messages import encode_leader_message
 logger = logging.getLogger(__name__)
 
 HANDLES_MAX = 100_000
+UUID_BYTES = 16
 QUIET_MARKS_S = 0.005  # a high watermark or log start alone may wait so long for records to travel with
 
 
@@ -164,6 +165,8 @@ class FollowerSession:
                 self._refuse(Section(handle=begin.handle, leader_epoch=begin.leader_epoch, reset_offset=log_start_offset))
 
     def _find(self, begin: Begin) -> Partition:
+        if len(begin.topic_id) != UUID_BYTES:
+            raise ClusterError(ErrorCode.invalid_request, f"a topic id of {len(begin.topic_id)} bytes")
         partition = self._replicas.by_id.get((UUID(bytes=begin.topic_id), begin.partition))
         if partition is None or partition.role is not Role.LEADER:
             raise ClusterError(
