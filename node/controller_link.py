@@ -98,7 +98,7 @@ def read_answer(data: bytes) -> Answer:
     """Raises ClusterError or NotController, and PeerGone for bytes that are no answer: their sender is of no use to us."""
     try:
         return _read_answer(data)
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, CorruptRecord) as error:
         raise PeerGone(f"{len(data)} bytes that are no answer: {error}") from error
 
 
