@@ -1,5 +1,6 @@
 """kill -9 of nodes while real clients produce: nothing that was acknowledged is lost, doubled or out of order."""
 
+import functools
 import random
 import time
 from collections.abc import Callable
@@ -96,26 +97,35 @@ def test_other_clients_lose_nothing_either(real_events: str, make_client: Callab
         check(cluster, promises, count)
 
 
-def test_death_of_a_follower_stops_nobody() -> None:
-    """A follower dies: its leaders go on with the others, and take it back."""
+def test_death_of_followers_stops_nobody() -> None:
+    """Followers die, one over and over while it catches up: leaders go on, what is half there is never taken for whole."""
     count = 40_000
     with LocalCluster(nodes=3, settings=SETTINGS) as cluster:
         create_topic(cluster.bootstrap_servers, TOPIC, partitions=PARTITIONS)
-        crash = Crash(cluster, random.Random(4))
+        rng = random.Random(4)
+        crash = Crash(cluster, rng)
+
+        def crash_loop() -> None:
+            for _ in range(3):
+                cluster.kill(3)
+                cluster.start(3, wait=False)
+                time.sleep(rng.uniform(0.5, 1.5))
+            cluster.wait_ready()
+            wait_in_sync(cluster.bootstrap_servers, TOPIC)
+
         client = ConfluentClient(cluster.bootstrap_servers, TOPIC)
-        promises = produce_through(client, numbered(made_up(count)), count, [crash.follower, crash.follower])
+        promises = produce_through(client, numbered(made_up(count)), count, [crash.follower, crash_loop])
         check(cluster, promises, count)
-        assert promises.longest_silence_s < 5.0
+        assert promises.longest_silence_s < 10.0
 
 
-@pytest.mark.parametrize("victims", [(2, 3), (1, 2, 3)], ids=lambda victims: "-".join(map(str, victims)))
-def test_more_than_a_minority_dies_at_once(victims: tuple[int, ...]) -> None:
-    """Two or all nodes die at the same moment: producers wait, everything goes on where it stood when they are back."""
+def test_more_than_a_minority_dies_at_once() -> None:
+    """Two nodes die at the same moment, and later all three: producers wait, and go on where they stood when all are back."""
     count = 40_000
     with LocalCluster(nodes=3, settings=SETTINGS) as cluster:
         create_topic(cluster.bootstrap_servers, TOPIC, partitions=PARTITIONS)
 
-        def crash() -> None:
+        def crash(victims: tuple[int, ...]) -> None:
             for victim in victims:
                 cluster.kill(victim)
             time.sleep(1.5)
@@ -125,27 +135,7 @@ def test_more_than_a_minority_dies_at_once(victims: tuple[int, ...]) -> None:
             wait_in_sync(cluster.bootstrap_servers, TOPIC)
 
         client = ConfluentClient(cluster.bootstrap_servers, TOPIC)
-        promises = produce_through(client, numbered(made_up(count)), count, [crash])
+        faults = [functools.partial(crash, (2, 3)), functools.partial(crash, (1, 2, 3))]
+        promises = produce_through(client, numbered(made_up(count)), count, faults)
         check(cluster, promises, count)
         assert all(isr == [1, 2, 3] for isr in in_sync_of(cluster.bootstrap_servers, TOPIC).values())
-
-
-def test_a_node_dies_again_while_it_catches_up() -> None:
-    """A node is killed over and over, each time before it may have caught up: what it has half is never taken for whole."""
-    count = 40_000
-    with LocalCluster(nodes=3, settings=SETTINGS) as cluster:
-        create_topic(cluster.bootstrap_servers, TOPIC, partitions=PARTITIONS)
-        rng = random.Random(5)
-
-        def crash_loop() -> None:
-            for victim in (2, 3):
-                for _ in range(3):
-                    cluster.kill(victim)
-                    cluster.start(victim, wait=False)
-                    time.sleep(rng.uniform(0.5, 1.5))
-                cluster.wait_ready()
-                wait_in_sync(cluster.bootstrap_servers, TOPIC)
-
-        client = ConfluentClient(cluster.bootstrap_servers, TOPIC)
-        promises = produce_through(client, numbered(made_up(count)), count, [crash_loop])
-        check(cluster, promises, count)

@@ -29,7 +29,7 @@ def wait_same_metadata(cluster: LocalCluster) -> None:
 def test_observers_hold_lead_and_follow() -> None:
     """Three voters and a broker more. The broker dies and comes back, the Raft leader dies, the broker stops cleanly: production
     goes on, metadata follows, nothing is lost."""
-    count = 60_000
+    count = 40_000
     with LocalCluster(nodes=4, settings=SETTINGS) as cluster:
         create_topic(cluster.bootstrap_servers, TOPIC, partitions=PARTITIONS)
         rng = random.Random(7)

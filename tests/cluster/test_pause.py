@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 TOPIC = "stand-still"
 PARTITIONS = 3
-ROUNDS = 3
+ROUNDS = 2
 SETTINGS = {"session_timeout_ms": 1_000, "heartbeat_interval_ms": 200, "leader_rebalance_interval_s": 1}
 SENT_ASLEEP = 200
 """Requests that each client sends while the node stands still."""
