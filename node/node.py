@@ -228,6 +228,11 @@ class Node:
         await self.replicas.close()
         await self._tasks.close()
 
+    def abandon(self) -> None:
+        """The start failed half way, and the storage is closed next: the quorum's thread must let go of it before."""
+        if self.controller is not None:
+            self.quorum.stop(timeout_s=5.0)
+
     async def _hand_over(self) -> None:
         timeout_s = self.config.shutdown_timeout_ms / 1000
         if timeout_s and self.session.broker_epoch >= 0 and not await self._has_leave(timeout_s):

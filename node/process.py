@@ -61,6 +61,7 @@ async def _run(config: NodeConfig, started: float) -> int:
 
 async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: asyncio.Event, started: float) -> None:
     peers = GrpcPeers(cluster_id=config.cluster_id, node_id=config.node_id, credentials=_credentials(config))
+    node: Node | None = None
     try:
         node = Node(config, Host(SystemClock(), disk, store, peers, random.Random()), on_fatal=_stop_at_once)
         metrics = Metrics(node.services, node.kafka, lambda: node.controller is not None and node.controller.is_active)
@@ -83,6 +84,10 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
         await http.close()
         metrics.close()
         logger.info("stopped")
+    except BaseException:
+        if node is not None:
+            node.abandon()
+        raise
     finally:
         await peers.stop(grace_s=0.5)
 
