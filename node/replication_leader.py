@@ -106,7 +106,7 @@ class FollowerSession:
         self._with_marks: dict[Following, None] = {}
         self._refusals: list[Section] = []
         self._wake = asyncio.Event()
-        self._urgent = False
+        self._urgent = asyncio.Event()
 
     async def run(self) -> None:
         sender = asyncio.create_task(self._send_marked(), name=f"replication to node {self.follower}")
@@ -185,7 +185,7 @@ class FollowerSession:
         self._side.attach(partition, self)
         self._with_records[following] = None
         self._with_marks[following] = None
-        self._urgent = True
+        self._urgent.set()
         self._wake.set()
         # The position may have completed the in-sync set's knowledge: a commit can follow from it alone.
         self._replicas.on_high_watermark(partition)
@@ -204,14 +204,14 @@ class FollowerSession:
 
     def _refuse(self, section: Section) -> None:
         self._refusals.append(section)
-        self._urgent = True
+        self._urgent.set()
         self._wake.set()
 
     # --- what the partitions say
 
     def mark_records(self, partition: Partition) -> None:
         self._with_records[self._by_partition[partition]] = None
-        self._urgent = True
+        self._urgent.set()
         self._wake.set()
 
     def mark_marks(self, partition: Partition) -> None:
@@ -224,10 +224,10 @@ class FollowerSession:
         try:
             while True:
                 await self._wake.wait()
-                if not self._urgent:
-                    await asyncio.sleep(QUIET_MARKS_S)
+                if not self._urgent.is_set():
+                    await self._wait_for_company()
                 self._wake.clear()
-                self._urgent = False
+                self._urgent.clear()
                 while self._refusals or self._with_records or self._with_marks:
                     await self._stream.send(self._next_message())
         except PeerGone:
@@ -236,6 +236,14 @@ class FollowerSession:
             logger.exception("replication to node %d failed", self.follower)
         finally:
             await self._stream.close()  # ends the reader as well
+
+    async def _wait_for_company(self) -> None:
+        """Only marks are to be told: wait a moment for records to travel with. Records themselves never wait."""
+        try:
+            async with asyncio.timeout(QUIET_MARKS_S):
+                await self._urgent.wait()
+        except TimeoutError:
+            pass
 
     def _next_message(self) -> list[Buffer]:
         message = LeaderMessage()
