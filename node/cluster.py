@@ -10,6 +10,8 @@ from collections.abc import Callable
 from quorumlog.metadata.image import Image
 from quorumlog.metadata.records import Record
 
+from .tasks import wait_at_most
+
 Subscriber = Callable[[Image, Image, tuple[Record, ...] | None], None]
 
 
@@ -47,11 +49,7 @@ class ClusterView:
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Return at the next change of image or leader, or after the timeout."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(self._changed, timeout_s)
 
     def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()

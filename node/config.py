@@ -217,7 +217,7 @@ def _to_bool(value: Any) -> bool:
 
 
 def _check_together(config: NodeConfig) -> None:
-    voters = config.voter_addresses
+    parse_voters(config.voters)
     for name in ("kafka_listen", "peer_listen", "http_listen"):
         parse_address(name, getattr(config, name))
     if config.election_timeout_max_ms <= config.election_timeout_min_ms:
@@ -230,5 +230,3 @@ def _check_together(config: NodeConfig) -> None:
             f"session_timeout_ms is {config.session_timeout_ms}; it must be at least twice heartbeat_interval_ms, "
             f"which is {config.heartbeat_interval_ms}"
         )
-    if not voters:
-        raise ConfigError("voters is empty; expected id@host:port of each voter")

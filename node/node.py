@@ -259,13 +259,7 @@ class Node:
 
     async def registered(self) -> None:
         """Return when the image shows this process's own registration: it is current then."""
-        incarnation_id = self._incarnation_id
-
-        def shows(image: Image) -> bool:
-            broker = image.broker(self.config.node_id)
-            return broker is not None and broker.incarnation_id == incarnation_id
-
-        while not await self.cluster.wait_until(shows, timeout_s=60.0):
+        while not await self.cluster.wait_until(lambda _image: self.replicas.is_registered, timeout_s=60.0):
             logger.warning("still waiting to be registered: is a majority of the voters up?")
 
     def not_ready(self) -> str | None:

@@ -21,7 +21,7 @@ from quorumlog.metadata.records import Record
 
 from .cluster import ClusterView
 from .retry import until_reached
-from .tasks import Tasks, cancelled
+from .tasks import Tasks, cancelled, wait_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class MetadataPublisher:
                 while queue:
                     await stream.send([queue.popleft()])
                 wake.clear()
-                await self._wait(wake)
+                await wait_at_most(wake, PING_S)
                 if not queue:  # a sign of life, without content
                     queue.append(HEAD.pack(RECORDS, self._cluster.image.index) + encode_records(()))
             logger.warning("observer %d is %d changes behind; it has to begin again", stream.node_id, len(queue))
@@ -73,14 +73,6 @@ class MetadataPublisher:
             pass
         finally:
             del self._queues[id(queue)]
-
-    @staticmethod
-    async def _wait(wake: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(PING_S):
-                await wake.wait()
-        except TimeoutError:
-            pass
 
 
 class MetadataObserver:

@@ -96,8 +96,7 @@ class QuorumLink:
             pass
         finally:
             self._connected.discard(peer)
-            ended.cancel()
-            await asyncio.wait({ended})
+            await cancelled(ended)
             await stream.close()
         gone = await self._suspects.is_gone(peer)
         logger.info("stream to voter %d ended%s", peer, ", its process is gone" if gone else "")

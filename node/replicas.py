@@ -57,7 +57,7 @@ class Replicas:
         tasks: Tasks,
     ) -> None:
         self._incarnation_id = incarnation_id
-        self._is_registered = False
+        self.is_registered = False
         self.node_id = node_id
         self._disk = disk
         self._store = store
@@ -125,13 +125,13 @@ class Replicas:
     # --- what the image says
 
     def on_image(self, _old: Image, image: Image, records: tuple[Record, ...] | None) -> None:
-        if not self._is_registered:
+        if not self.is_registered:
             # Until our own registration shows, the image speaks of the process before us. Going on as the leader it was, in
             # the same epoch but without what it had not synced, would put other records at offsets that followers have.
             broker = image.broker(self.node_id)
             if broker is None or broker.incarnation_id != self._incarnation_id:
                 return
-            self._is_registered, records = True, None
+            self.is_registered, records = True, None
         if records is None:
             self._reconcile(image, self._all_keys(image) | self.by_id.keys())
             self._apply_configs(image, self.by_id.values())

@@ -18,7 +18,7 @@ from .replicas import Replicas
 from .replication_messages import BadMessage, decode_leader_message
 from .retry import until_reached
 from .suspects import Suspects
-from .tasks import Tasks, cancelled
+from .tasks import Tasks, cancelled, wait_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -177,8 +177,7 @@ class ReplicaFetcher:
         except (PeerGone, BadMessage) as error:
             logger.info("replication stream to node %d ended: %s", self.leader, error)
         finally:
-            sender.cancel()
-            await asyncio.wait({sender})
+            await cancelled(sender)
             await stream.close()
 
     def _begin_all(self) -> None:
@@ -199,10 +198,7 @@ class ReplicaFetcher:
             while self._handles:
                 message = self._next_message()
                 await stream.send([message.SerializeToString()])
-                try:
-                    async with asyncio.timeout(self._ping_s):
-                        await self._wake.wait()
-                except TimeoutError:
+                if not await wait_at_most(self._wake, self._ping_s):
                     self._acknowledgments.update(dict.fromkeys(self._partitions.values()))  # a sign of life, for every partition
         except PeerGone:
             pass

@@ -19,6 +19,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .replicas import Replicas
 from .replication_messages import encode_leader_message
+from .tasks import cancelled, wait_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,7 @@ class FollowerSession:
         except (PeerGone, DecodeError) as error:
             logger.info("replication stream of node %d ended: %s", self.follower, error)
         finally:
-            sender.cancel()
-            await asyncio.wait({sender})
+            await cancelled(sender)
 
     def end(self) -> None:
         for partition in list(self._by_partition):
@@ -225,7 +225,8 @@ class FollowerSession:
             while True:
                 await self._wake.wait()
                 if not self._urgent.is_set():
-                    await self._wait_for_company()
+                    # Only marks are to be told: wait a moment for records to travel with. Records themselves never wait.
+                    await wait_at_most(self._urgent, QUIET_MARKS_S)
                 self._wake.clear()
                 self._urgent.clear()
                 while self._refusals or self._with_records or self._with_marks:
@@ -236,14 +237,6 @@ class FollowerSession:
             logger.exception("replication to node %d failed", self.follower)
         finally:
             await self._stream.close()  # ends the reader as well
-
-    async def _wait_for_company(self) -> None:
-        """Only marks are to be told: wait a moment for records to travel with. Records themselves never wait."""
-        try:
-            async with asyncio.timeout(QUIET_MARKS_S):
-                await self._urgent.wait()
-        except TimeoutError:
-            pass
 
     def _next_message(self) -> list[Buffer]:
         message = LeaderMessage()

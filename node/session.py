@@ -20,7 +20,7 @@ from .active_controller import Answer
 from .cluster import ClusterView
 from .controller_link import SESSION, ControllerClient, NotController, read_answer
 from .retry import until_answered
-from .tasks import Tasks, cancelled
+from .tasks import Tasks, cancelled, wait_at_most
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +79,7 @@ class BrokerSession:
         """Hand over all leadership; True if the controller gave leave within the timeout."""
         self.want_shutdown = True
         self._wake.set()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.may_shut_down.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await wait_at_most(self.may_shut_down, timeout_s)
 
     async def _run(self) -> None:
         errors = (NotController, PeerGone, ClusterError)
@@ -182,11 +177,7 @@ class BrokerSession:
     async def _pause(self) -> None:
         """Until the next heartbeat is due; quicker while we wait to be let in or out, and when the controller moved."""
         waiting = self.fenced or self.want_shutdown
-        try:
-            async with asyncio.timeout(RETRY_PAUSE_S if waiting else self._interval_s):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        await wait_at_most(self._wake, RETRY_PAUSE_S if waiting else self._interval_s)
         self._wake.clear()
 
     def _sees_itself(self) -> bool:

@@ -41,3 +41,13 @@ async def cancelled(task: asyncio.Task[Any] | None) -> None:
     if task is not None:
         task.cancel()
         await asyncio.wait({task})
+
+
+async def wait_at_most(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for the event; False if it was not set within the timeout."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
