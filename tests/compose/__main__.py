@@ -9,8 +9,10 @@ from contextlib import contextmanager
 
 import tenacity
 
-from tests.compose.ledger import BrokenPromiseError, Ledger, busiest_leader, create_topic, in_sync_counts
+from tests.cluster.leaders import busiest_leader, in_sync_of
+from tests.compose.ledger import PARTITIONS, BrokenPromiseError, Ledger
 from tests.compose.stack import BOOTSTRAP_SERVERS, Stack, compose_command
+from tests.events import create_topic
 
 TOPIC = "orders"
 
@@ -32,9 +34,9 @@ def step(title: str) -> Iterator[None]:
 )
 def wait_until_in_sync() -> None:
     """BrokenPromiseError after 60 seconds."""
-    counts = in_sync_counts(BOOTSTRAP_SERVERS, TOPIC)
-    if set(counts.values()) != {3}:
-        raise BrokenPromiseError(f"in-sync replicas by partition: {counts}")
+    in_sync = in_sync_of(BOOTSTRAP_SERVERS, TOPIC)
+    if {len(nodes) for nodes in in_sync.values()} != {3}:
+        raise BrokenPromiseError(f"in-sync replicas by partition: {in_sync}")
 
 
 def kill_the_leader(stack: Stack, ledger: Ledger) -> int:
@@ -81,7 +83,7 @@ def judge(stack: Stack) -> None:
         stack.wait_until_healthy()
     ledger = Ledger(BOOTSTRAP_SERVERS, TOPIC)
     with step("create a topic and produce 2,000 records from the host"):
-        create_topic(BOOTSTRAP_SERVERS, TOPIC)
+        create_topic(BOOTSTRAP_SERVERS, TOPIC, partitions=PARTITIONS)
         ledger.produce(2_000, per_second=1_000)
     killed = kill_the_leader(stack, ledger)
     bring_back(stack, ledger, killed)

@@ -1,12 +1,11 @@
 """What a client on the host was promised, and whether the cluster keeps it."""
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import confluent_kafka
-from confluent_kafka.admin import AdminClient, NewTopic
 
 KEYS = 20
 PARTITIONS = 6
@@ -27,26 +26,6 @@ class Record:
     key: str | bytes | None
     number: int
     place: Place
-
-
-def create_topic(bootstrap_servers: str, topic: str) -> None:
-    """Six partitions, three replicas, two of which must have synced a record before it is acknowledged."""
-    new = NewTopic(topic, num_partitions=PARTITIONS, replication_factor=3, config={"min.insync.replicas": "2"})
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})  # named: a client without a name is destroyed before it answers
-    admin.create_topics([new], request_timeout=20)[topic].result(30)
-
-
-def in_sync_counts(bootstrap_servers: str, topic: str) -> dict[int, int]:
-    """The size of each partition's in-sync set, by partition."""
-    metadata = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(topic, timeout=10)
-    return {number: len(partition.isrs) for number, partition in metadata.topics[topic].partitions.items()}
-
-
-def busiest_leader(bootstrap_servers: str, topic: str) -> int:
-    """The node that leads most partitions, the lowest id of several."""
-    metadata = AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics(topic, timeout=10)
-    leaders = Counter(partition.leader for partition in metadata.topics[topic].partitions.values())
-    return min(leaders, key=lambda node: (-leaders[node], node))
 
 
 def compare(acknowledged: Mapping[int, Place], records: Iterable[Record]) -> None:
