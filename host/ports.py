@@ -6,8 +6,9 @@ runs (time, disk content, message arrival) enters through one of these, so that 
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+T = TypeVar("T")
 Buffer = bytes | bytearray | memoryview
 
 
@@ -29,6 +30,18 @@ class Clock(Protocol):
 
     def wall_ms(self) -> int:
         """Unix time in milliseconds. Only record timestamps and retention use this."""
+        ...
+
+
+class Worker(Protocol):
+    """Does blocking work beside the event loop, one piece at a time. Its opener owns and closes it."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The result of `work`, or what it raised."""
+        ...
+
+    def close(self) -> None:
+        """Nothing may be under way any more."""
         ...
 
 

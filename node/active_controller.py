@@ -16,8 +16,8 @@ from quorumlog.host.ports import Clock
 from quorumlog.metadata.codec import encode_records
 from quorumlog.metadata.controller import Controller, ControllerConfig, Decision
 from quorumlog.metadata.requests import Reply, Request
+from quorumlog.raft.driver import QuorumDriver
 from quorumlog.raft.ports import ProposeOutcome
-from quorumlog.raft.thread import QuorumThread
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .cluster import ClusterView
@@ -41,7 +41,7 @@ class ActiveController:
     def __init__(
         self,
         cluster: ClusterView,
-        quorum: QuorumThread,
+        quorum: QuorumDriver,
         clock: Clock,
         config: ControllerConfig,
         *,

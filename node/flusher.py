@@ -1,6 +1,6 @@
 """Makes appended records durable, one round at a time: whatever became dirty during a round is synced by the next one.
 
-A round syncs the files of all dirty partitions in one executor thread (parallel syncs only share the file system's journal:
+A round syncs the files of all dirty partitions in one thread (parallel syncs only share the file system's journal:
 measured slower), then writes their checkpoints, then tells each partition on the loop. Whoever waits is served by the round.
 A sync that fails stops the node: nobody knows what the disk holds then.
 """
@@ -8,9 +8,9 @@ A sync that fails stops the node: nobody knows what the disk holds then.
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from quorumlog.host.ports import Clock, KVStore, WriteBatch
+from quorumlog.host.ports import Clock, KVStore, Worker, WriteBatch
 from quorumlog.partitions.partition import Flush, Partition
 
 from .tasks import Tasks
@@ -21,10 +21,13 @@ STORE_SYNC_INTERVAL_S = 1.0
 
 
 class Flusher:
-    """Owned by the node; `on_flushed(partition, high_watermark_moved)` is called on the loop after each round."""
+    """Owned by the node, as is the worker. `on_flushed(partition, high_watermark_moved)` is called after each round."""
 
-    def __init__(self, store: KVStore, clock: Clock, tasks: Tasks, *, on_flushed: Callable[[Partition, bool], None]) -> None:
+    def __init__(
+        self, store: KVStore, clock: Clock, worker: Worker, tasks: Tasks, *, on_flushed: Callable[[Partition, bool], None]
+    ) -> None:
         self._store = store
+        self._worker = worker
         self._on_flushed = on_flushed
         self._tasks = tasks
         self._clock = clock
@@ -32,7 +35,6 @@ class Flusher:
         self._dirty: dict[Partition, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._round_over = asyncio.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="flusher")
         self.rounds = 0
         self.files_synced = 0
 
@@ -55,16 +57,15 @@ class Flusher:
         """Finish what is dirty. Nothing may be marked any more."""
         while self._task is not None:
             await asyncio.wait({self._task})
-        self._executor.shutdown()
+        self._worker.close()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._dirty:
                 dirty, self._dirty = self._dirty, {}
                 begun = [(partition, flush) for partition in dirty if (flush := partition.begin_flush()) is not None]
                 if begun:
-                    await loop.run_in_executor(self._executor, self._sync, [flush for _, flush in begun])
+                    await self._worker.run(partial(self._sync, [flush for _, flush in begun]))
                 self.rounds += 1
                 over, self._round_over = self._round_over, asyncio.Event()
                 over.set()
@@ -74,7 +75,7 @@ class Flusher:
             self._task = None
 
     def _sync(self, flushes: list[Flush]) -> None:
-        """In the executor. Sync first, checkpoint after: a checkpoint must never claim what the disk does not hold."""
+        """On the worker. Sync first, checkpoint after: a checkpoint must never claim what the disk does not hold."""
         batch = WriteBatch()
         for flush in flushes:
             flush.sync()

@@ -39,7 +39,7 @@ class KafkaListener:
         self.config = config
         self.on_fatal = on_fatal
         self.dispatcher = dispatcher
-        self.connections: set[KafkaConnection] = set()
+        self.connections: dict[KafkaConnection, None] = {}  # no set: its order would differ from run to run
         self.requests: Budget[KafkaConnection] = Budget(config.request_bytes_total_max)
         self.answers: Budget[KafkaConnection] = Budget(config.response_bytes_total_max)
         self.connections_refused = 0
@@ -159,13 +159,13 @@ class KafkaConnection(asyncio.Protocol):
         peer = self._transport.get_extra_info("peername")
         self.client = str(peer[0]) if peer else "?"
         self._transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
-        self._listener.connections.add(self)
+        self._listener.connections[self] = None
         if len(self._listener.connections) > self._listener.config.connections_max:
             self._listener.connections_refused += 1
             self.refuse(f"{self._listener.config.connections_max} connections are open already")
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._listener.connections.discard(self)
+        self._listener.connections.pop(self, None)
         self._transport, self._gone = None, True
         self._drop_all()
         for task, slot in self._tasks.items():

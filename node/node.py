@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from quorumlog.host.ports import Clock, Disk, KVStore, Peers
+from quorumlog.host.ports import Clock, Disk, KVStore, Peers, Worker
 from quorumlog.metadata.controller import ControllerConfig
 from quorumlog.metadata.image import Endpoint, Image
 from quorumlog.metadata.machine import MetadataMachine
 from quorumlog.metadata.records import Record
 from quorumlog.partitions.partition import PartitionSettings
+from quorumlog.raft.driver import QuorumDriver
 from quorumlog.raft.identity import StorageIdentity, read_identity
 from quorumlog.raft.quorum import Quorum
-from quorumlog.raft.thread import QuorumThread
 
 from .active_controller import ActiveController
 from .api_table import API_TABLE
@@ -59,6 +59,8 @@ class Host:
     store: KVStore
     peers: Peers
     rng: random.Random
+    make_worker: Callable[[str], Worker]
+    make_driver: Callable[..., QuorumDriver]  # with the arguments of QuorumDriver
 
     def new_uuid(self) -> UUID:
         return UUID(int=self.rng.getrandbits(128), version=4)
@@ -129,7 +131,7 @@ class Node:
             clock=host.clock,
             rng=host.rng,
         )
-        self.quorum = QuorumThread(quorum, deliver=self._deliver, on_fatal=self._on_fatal)
+        self.quorum = host.make_driver(quorum, deliver=self._deliver, on_fatal=self._on_fatal)
         controller = ActiveController(self.cluster, self.quorum, host.clock, self._controller_config(), new_uuid=host.new_uuid)
         events.activate = self._activate
         events.deactivate = controller.deactivate
@@ -157,6 +159,7 @@ class Node:
             disk=host.disk,
             store=host.store,
             clock=host.clock,
+            flush_worker=host.make_worker("flusher"),
             settings=settings,
             broker_defaults=config.broker_defaults,
             incarnation_id=self._incarnation_id,

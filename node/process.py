@@ -20,8 +20,10 @@ from quorumlog.host.malloc import tune_malloc
 from quorumlog.host.peer_identity import PeerCredentials, Refused
 from quorumlog.host.ports import StorageError
 from quorumlog.host.store import RocksStore
+from quorumlog.host.worker import ThreadWorker
 from quorumlog.raft.errors import StorageRefused
 from quorumlog.raft.identity import StorageIdentity, adopt_voters, read_identity
+from quorumlog.raft.thread import QuorumThread
 from quorumlog.wire.codec import prepare
 
 from .api_table import API_TABLE
@@ -63,7 +65,8 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
     peers = GrpcPeers(cluster_id=config.cluster_id, node_id=config.node_id, credentials=_credentials(config))
     node: Node | None = None
     try:
-        node = Node(config, Host(SystemClock(), disk, store, peers, random.Random()), on_fatal=_stop_at_once)
+        host = Host(SystemClock(), disk, store, peers, random.Random(), make_worker=ThreadWorker, make_driver=QuorumThread)
+        node = Node(config, host, on_fatal=_stop_at_once)
         metrics = Metrics(node.services, node.kafka, lambda: node.controller is not None and node.controller.is_active)
         http = HttpListener(not_ready=node.not_ready, render_metrics=metrics.render)
         listen = parse_address("peer_listen", config.peer_listen)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from quorumlog.host.ports import PeerGone, Peers, PeerStream
-from quorumlog.raft.thread import QuorumThread
+from quorumlog.raft.driver import QuorumDriver
 
 from .retry import until_reached
 from .suspects import Suspects
@@ -38,10 +38,10 @@ class QuorumLink:
         self._connected: set[int] = set()
         self._tasks = tasks
         self._streams: list[asyncio.Task[None]] = []
-        self._thread: QuorumThread | None = None
+        self._thread: QuorumDriver | None = None
         self._loop = asyncio.get_running_loop()
 
-    def start(self, thread: QuorumThread) -> None:
+    def start(self, thread: QuorumDriver) -> None:
         self._thread = thread
         self._peers.serve_stream(SERVICE, self._receive)
         for peer in self._queues:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 from uuid import UUID
 
-from quorumlog.host.ports import Clock, Disk, KVStore
+from quorumlog.host.ports import Clock, Disk, KVStore, Worker
 from quorumlog.metadata.image import Image, PartitionState
 from quorumlog.metadata.records import ConfigRecord, PartitionChange, PartitionRecord, Record, RemoveTopic
 from quorumlog.metadata.topic_config import effective_topic_config
@@ -51,6 +51,7 @@ class Replicas:
         disk: Disk,
         store: KVStore,
         clock: Clock,
+        flush_worker: Worker,
         settings: PartitionSettings,
         broker_defaults: dict[str, str],
         incarnation_id: UUID,
@@ -66,7 +67,7 @@ class Replicas:
         self._broker_defaults = broker_defaults
         self.partitions: dict[TopicPartition, Partition] = {}
         self.by_id: dict[PartitionKey, Partition] = {}
-        self.flusher = Flusher(store, clock, tasks, on_flushed=self._on_flushed)
+        self.flusher = Flusher(store, clock, flush_worker, tasks, on_flushed=self._on_flushed)
         self._tasks = tasks
         self.committed = OffsetWaits()
         self.flushed = OffsetWaits()

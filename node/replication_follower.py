@@ -126,7 +126,7 @@ class ReplicaFetcher:
         self._ends: list[int] = []
         self._acknowledgments: dict[Partition, None] = {}
         self._wake = asyncio.Event()
-        self._retries: set[asyncio.TimerHandle] = set()
+        self._retries: dict[asyncio.TimerHandle, None] = {}
         self._refusals: dict[Partition, int] = {}  # in a row
         self._task = tasks.spawn(self._run(), f"fetch from node {leader}")
 
@@ -288,10 +288,10 @@ class ReplicaFetcher:
         """The leader does not know of its leadership yet, or lost it; the image will tell, or the next try succeeds."""
 
         def begin() -> None:
-            self._retries.discard(timer)
+            self._retries.pop(timer, None)
             self._begin(partition)
 
         refusals = self._refusals[partition] = self._refusals.get(partition, 0) + 1
         pause_s = min(RETRY_PAUSE_MAX_S, RETRY_PAUSE_MIN_S * 2 ** min(refusals - 1, 10))
         timer = asyncio.get_running_loop().call_later(pause_s, begin)
-        self._retries.add(timer)
+        self._retries[timer] = None

@@ -44,17 +44,17 @@ class ReadWaits:
     """Fetches that found too little, and wait until something can be read from any of their partitions."""
 
     def __init__(self) -> None:
-        self._waiters: defaultdict[TopicPartition, set[asyncio.Event]] = defaultdict(set)
+        self._waiters: defaultdict[TopicPartition, dict[asyncio.Event, None]] = defaultdict(dict)
 
     def add(self, tps: list[TopicPartition], event: asyncio.Event) -> None:
         for tp in tps:
-            self._waiters[tp].add(event)
+            self._waiters[tp][event] = None
 
     def remove(self, tps: list[TopicPartition], event: asyncio.Event) -> None:
         for tp in tps:
             waiters = self._waiters.get(tp)
             if waiters is not None:
-                waiters.discard(event)
+                waiters.pop(event, None)
                 if not waiters:
                     del self._waiters[tp]
 

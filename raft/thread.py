@@ -1,150 +1,44 @@
 """A quorum on a thread of its own, as it runs in production.
 
-    event loop --post--> inbox --> raft thread: all that arrived, then one tick, one sync --deliver--> event loop
-
-The thread wakes at once when something arrives, else every `period_s` to let time pass. Results cross back through `deliver`
-(`loop.call_soon_threadsafe` in production), all of one round together.
+The thread wakes at once when something arrives, else every `period_s` to let time pass. `deliver` is `loop.call_soon_threadsafe`.
 """
 
-import logging
 import threading
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from quorumlog.raft.errors import BadFrame, Fatal
-from quorumlog.raft.ports import ProposeDone, ProposeOutcome, QuorumStatus, ReadDone
+from quorumlog.raft.driver import QuorumDriver
 from quorumlog.raft.quorum import Quorum
 
-log = logging.getLogger(__name__)
 
-Call = Callable[[], None]
+class QuorumThread(QuorumDriver):
+    """Runs the rounds on its thread: `deliver` and `on_fatal` are called there."""
 
-
-class QuorumThread:
-    """Owns a Quorum from `start` to `stop`: nobody else may touch it in between, except through here.
-
-    `deliver` is called on the raft thread and runs what it is given elsewhere, in order. `on_fatal` is called on the raft
-    thread, once, as its last deed: it must stop the process. `on_bad_frame` is delivered.
-    """
-
-    def __init__(
-        self,
-        quorum: Quorum,
-        *,
-        deliver: Callable[[Call], None],
-        on_fatal: Callable[[BaseException], None],
-        on_bad_frame: Callable[[int, BadFrame], None] = lambda peer, error: None,
-        period_s: float = 0.01,
-        inbox_calls_max: int = 10_000,
-    ) -> None:
-        self._quorum = quorum
-        self._deliver, self._on_fatal, self._on_bad_frame = deliver, on_fatal, on_bad_frame
-        self._period_s, self._inbox_calls_max = period_s, inbox_calls_max
-        self._inbox: list[Call] = []
-        self._arrived = threading.Condition()
-        self._stopping = False
-        self._results: list[Call] = []
-        self._status = quorum.status()
+    def __init__(self, quorum: Quorum, *, period_s: float = 0.01, **settings: Any) -> None:
+        super().__init__(quorum, **settings)
+        self._period_s = period_s
+        self._arrived = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._run, name="raft", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Work off the inbox, answer all who wait, end the thread. False if it did not end in time."""
-        with self._arrived:
+        with self._lock:
             self._stopping = True
-            self._arrived.notify()
+            self._wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def status(self) -> QuorumStatus:
-        """As of the last round. Any thread may ask."""
-        return self._status
-
-    def post(self, function: Callable[..., None], *arguments: Any) -> bool:
-        """Run on the raft thread, in order. False, and certainly not run, if the inbox is full or the thread stops."""
-        with self._arrived:
-            if self._stopping or len(self._inbox) >= self._inbox_calls_max:
-                return False
-            self._inbox.append(partial(function, *arguments))
-            self._arrived.notify()
-        return True
-
-    def on_message(self, sender: int, frame: bytes) -> bool:
-        """A frame from a peer. One that finds the inbox full is lost; Raft sends again."""
-        return self.post(self._receive, sender, frame)
-
-    def on_peer_connected(self, peer: int) -> bool:
-        return self.post(self._quorum.on_peer_connected, peer)
-
-    def on_peer_disconnected(self, peer: int, *, process_gone: bool) -> bool:
-        return self.post(partial(self._quorum.on_peer_disconnected, peer, process_gone=process_gone))
-
-    def propose(self, command: bytes, done: ProposeDone, *, term: int | None = None) -> None:
-        """As Quorum.propose; `done` is delivered."""
-        if not self.post(partial(self._quorum.propose, command, partial(self._answer, done), term=term)):
-            self._deliver(partial(done, ProposeOutcome.BUSY, 0))
-
-    def read_barrier(self, done: ReadDone) -> None:
-        """As Quorum.read_barrier; `done` is delivered."""
-        if not self.post(self._quorum.read_barrier, partial(self._answer, done)):
-            self._deliver(partial(done, False))
-
-    def transfer_leadership(self) -> bool:
-        return self.post(self._quorum.transfer_leadership)
-
-    # On the raft thread.
+    def _wake(self) -> None:
+        self._arrived.notify()
 
     def _run(self) -> None:
-        try:
-            while not self._round():
-                pass
-            self._quorum.close()
-            self._hand_over_results()
-        except BaseException as error:
-            # Whatever it is, a quorum that stopped half way is no quorum; only its owner can end the process.
-            log.critical("the raft thread ends: %r", error)
-            self._on_fatal(error if isinstance(error, Fatal) else Fatal(f"a bug on the raft thread: {error!r}"))
+        self._wait()
+        while not self._round():
+            self._wait()
 
-    def _round(self) -> bool:
-        """Everything that arrived, then one tick. True if it was the last."""
-        calls, stopping = self._take_calls()
-        for call in calls:
-            call()
-        self._quorum.tick()
-        self._status = self._quorum.status()
-        self._hand_over_results()
-        return stopping
-
-    def _take_calls(self) -> tuple[list[Call], bool]:
-        with self._arrived:
+    def _wait(self) -> None:
+        with self._lock:
             if not self._inbox and not self._stopping:
                 self._arrived.wait(self._period_s)
-            calls, self._inbox = self._inbox, []
-            return calls, self._stopping
-
-    def _receive(self, sender: int, frame: bytes) -> None:
-        try:
-            self._quorum.on_message(sender, frame)
-        except BadFrame as error:
-            log.warning("dropped a frame from node %d: %s", sender, error)
-            self._results.append(partial(self._on_bad_frame, sender, error))
-
-    def _answer(self, done: Callable[..., None], *result: object) -> None:
-        self._results.append(partial(done, *result))
-
-    def _hand_over_results(self) -> None:
-        if self._results:
-            results, self._results = self._results, []
-            self._deliver(partial(_run_all, results))
-
-
-def _run_all(calls: list[Call]) -> None:
-    for call in calls:
-        try:
-            call()
-        except Exception:
-            log.exception("a callback of the quorum raised")

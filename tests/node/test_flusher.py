@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from quorumlog.host.ports import StorageError, WriteBatch
+from quorumlog.host.worker import ThreadWorker
 from quorumlog.node.flusher import STORE_SYNC_INTERVAL_S, Flusher
 from quorumlog.node.tasks import Tasks
 from tests.sim.clock import SimClock
@@ -64,7 +65,7 @@ class Stage:
         self.clock = SimClock()
         self.flushed: Callable[[Any, bool], None] = lambda _partition, _moved: None
         store: Any = FakeStore(self.events)
-        self.flusher = Flusher(store, self.clock, Tasks(self.fatal.append), on_flushed=self._on_flushed)
+        self.flusher = Flusher(store, self.clock, ThreadWorker("flusher"), Tasks(self.fatal.append), on_flushed=self._on_flushed)
 
     def _on_flushed(self, partition: Any, moved: bool) -> None:
         self.events.append(f"tell {partition.name} {moved}")

@@ -477,6 +477,6 @@ def test_a_client_that_goes_takes_its_work_along() -> None:
         connection.connection_lost(None)
         await turns()
         assert cancelled.is_set()
-        assert (scene.listener.requests.bytes, scene.listener.connections) == (0, set())
+        assert (scene.listener.requests.bytes, scene.listener.connections) == (0, {})
 
     asyncio.run(run())

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from immutables import Map
 
+from quorumlog.host.worker import ThreadWorker
 from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
 from quorumlog.node.replicas import Replicas
 from quorumlog.node.tasks import Tasks
@@ -40,6 +41,7 @@ def make_replicas() -> Replicas:
         disk=SimDisk(rng),
         store=SimStore(rng),
         clock=clock,
+        flush_worker=ThreadWorker("flusher"),
         settings=PartitionSettings(),
         broker_defaults={},
         incarnation_id=NOW,

@@ -11,6 +11,7 @@ import pytest
 from immutables import Map
 
 from quorumlog.host.ports import PeerGone, PeerStream
+from quorumlog.host.worker import ThreadWorker
 from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
 from quorumlog.node.cluster import ClusterView
 from quorumlog.node.replicas import Replicas
@@ -43,7 +44,8 @@ class Node:
         self.fatal: list[BaseException] = []
         self.tasks = Tasks(self.fatal.append)
         self.replicas = Replicas(
-            node_id=node_id, disk=SimDisk(rng), store=SimStore(rng), clock=clock, settings=PartitionSettings(),
+            node_id=node_id, disk=SimDisk(rng), store=SimStore(rng), clock=clock,
+            flush_worker=ThreadWorker("flusher"), settings=PartitionSettings(),
             broker_defaults={"min.insync.replicas": "2"}, incarnation_id=UUID(int=node_id), tasks=self.tasks,
         )  # fmt: skip
         peers = network.peers(node_id)
