@@ -1,0 +1,30 @@
+"""What the cluster has committed of one partition: it only ever grows."""
+
+from uuid import UUID
+
+from quorumlog.wire.batches import BatchHeader
+
+
+class Ledger:
+    """Made when the first replica shows; outlives all of them, until the topic is deleted."""
+
+    def __init__(self, key: tuple[UUID, int]) -> None:
+        self.key = key
+        self.headers: list[BatchHeader] = []
+        self.bases: list[int] = []
+        self.excuse: str | None = None  # why nothing more can be asked of it
+
+    @property
+    def end(self) -> int:
+        return self.headers[-1].next_offset if self.headers else 0
+
+    def continues_with(self, header: BatchHeader) -> bool:
+        return not self.headers or header.base_offset == self.end
+
+    def append(self, header: BatchHeader) -> None:
+        self.headers.append(header)
+        self.bases.append(header.base_offset)
+
+    def at(self, offset: int) -> BatchHeader | None:
+        """The first batch that ends behind `offset`."""
+        return next((header for header in self.headers if header.next_offset > offset), None)
