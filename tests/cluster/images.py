@@ -21,7 +21,8 @@ IMAGE_BYTES = 256 << 20
 class Images:
     """One mounted image for each directory, from `with` to its end. Whoever uses the directories has let go of them by then."""
 
-    def __init__(self, directory: Path, mount_points: Iterable[Path]) -> None:
+    def __init__(self, directory: Path, mount_points: Iterable[Path], *, image_bytes: int = IMAGE_BYTES) -> None:
+        self._image_bytes = image_bytes
         self._images = {point: directory / f"{point.name}.ext4" for point in mount_points}
         self._mounted: list[Path] = []
 
@@ -30,8 +31,8 @@ class Images:
             for point, image in self._images.items():
                 point.mkdir(parents=True, exist_ok=True)
                 with image.open("wb") as file:
-                    file.truncate(IMAGE_BYTES)
-                _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1", str(image))
+                    file.truncate(self._image_bytes)
+                _run("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1", "-m", "0", str(image))
                 self._mount(point)
         except BaseException:
             self._unmount_all()
