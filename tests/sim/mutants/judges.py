@@ -1,0 +1,77 @@
+"""Who may find a mutant: each judge runs one seed and says what broke, or None.
+
+`sim` is the judge that counts. The others are the older searches for a part of the house each; asking them tells what the tests
+of a part hold already, and which bugs only a whole cluster can show.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import NoReturn
+
+from .catalogue import find
+
+Judge = Callable[[int], str | None]
+
+
+def sim(seed: int) -> str | None:
+    """The whole cluster."""
+    from tests.sim.run import run_seed
+
+    return run_seed(seed).failure
+
+
+def trio(seed: int) -> str | None:
+    """Three replicas of one partition."""
+    from tests.partitions.trio import run
+
+    return _raised(lambda: run(seed, steps=500, min_insync_replicas=1 + seed % 2))
+
+
+def raft(seed: int) -> str | None:
+    """The quorum alone."""
+    from tests.raft.fuzz import run_seed
+
+    return _raised(lambda: run_seed(seed, nodes=3 if seed % 3 else 5, duplicate=True, crash_points=True))
+
+
+JUDGES: dict[str, Judge] = {"sim": sim, "trio": trio, "raft": raft}
+
+
+class Stuck(KeyboardInterrupt):
+    """Real time ran out. A KeyboardInterrupt, since event loops let nothing else pass."""
+
+
+def run_planted(judge: str, mutant: str | None, seed: int, seconds_max: float) -> str | None:
+    """What the judge finds with the mutant planted, or without any. Raises Moved if it cannot be planted."""
+    with find(mutant).planted() if mutant else nullcontext(), _at_most(seconds_max):
+        try:
+            return JUDGES[judge](seed)
+        except Stuck:
+            return f"stuck: no end within {seconds_max:.0f} s of real time"
+
+
+def _raised(run: Callable[[], object]) -> str | None:
+    try:
+        run()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise Stuck after so long, and again and again, in case the bug catches it."""
+
+    def ring(_: int, __: FrameType | None) -> NoReturn:
+        raise Stuck
+
+    before = signal.signal(signal.SIGALRM, ring)
+    timer_before = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)
