@@ -1,0 +1,170 @@
+"""Starts the clients of a run, and ends them."""
+
+import functools
+import random
+import secrets
+import time
+from collections.abc import Sequence
+
+from confluent_kafka.admin import AdminClient
+
+from quorumlog.checker.history import HistoryWriter
+from tests.events import create_topic
+
+from .consuming import CONSUMERS
+from .kinds import KINDS, Kind
+from .producing import PRODUCERS
+from .readers import Reader
+from .record import Counts, Marks, Record
+from .senders import Sender
+
+RECORDS_PER_S = 900.0
+SEGMENT_BYTES = 1 << 20  # the least that Kafka takes: segments end within a short run
+LED_WITHIN_S = 30.0
+CLOSE_S = 10.0
+SENDING_SHARE = 0.6  # of the time that finish has
+
+__all__ = ["KINDS", "Running", "WorkloadError", "start"]
+
+
+class WorkloadError(Exception):
+    """A cluster that was healed did not answer, or could not be read to the end, or a client of ours broke; says which."""
+
+
+def start(
+    bootstrap: str,
+    *,
+    history: HistoryWriter,
+    seed: int,
+    partitions: int = 6,
+    replication_factor: int = 3,
+    kinds: Sequence[str] | None = None,
+    records_per_s: float = RECORDS_PER_S,
+) -> "Running":
+    """Make a topic for each kind (all of KINDS by default) on a healthy cluster and set its clients to work.
+
+    `seed` draws what is sent, how fast, and how readers wander; the topics' names are new each time. `records_per_s` is for
+    all kinds together. Raises TimeoutError if the topics are not led within 30 s, and what confluent-kafka raises if the
+    cluster refuses them.
+    """
+    chosen = [KINDS[name] for name in kinds or KINDS]
+    mark = secrets.token_hex(3)
+    topics = {f"{kind.name}-{mark}": kind for kind in chosen}
+    for topic in topics:
+        config = {"min.insync.replicas": str(min(2, replication_factor)), "segment.bytes": str(SEGMENT_BYTES)}
+        config |= {"retention.ms": "-1", "retention.bytes": "-1"}
+        create_topic(bootstrap, topic, partitions=partitions, replicas=replication_factor, config=config)
+    _wait_led(bootstrap, list(topics), partitions)
+    running = Running(Record(history), list(topics))
+    for topic, kind in topics.items():
+        running.add(kind, topic, bootstrap=bootstrap, partitions=partitions, seed=seed, records_per_s=records_per_s / len(topics))
+    running.begin()
+    return running
+
+
+def _wait_led(bootstrap: str, topics: list[str], partitions: int) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    deadline = time.monotonic() + LED_WITHIN_S
+    while time.monotonic() < deadline:
+        known = admin.list_topics(timeout=LED_WITHIN_S).topics
+        leaders = [one.leader for topic in topics if topic in known for one in known[topic].partitions.values()]
+        if len(leaders) == partitions * len(topics) and min(leaders) >= 0:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"not all partitions of {topics} have a leader after {LED_WITHIN_S} s")
+
+
+class Running:
+    """Clients at work. Owned by who called `start`, and ended by `finish`."""
+
+    def __init__(self, record: Record, topics: list[str]) -> None:
+        self.topics = topics
+        self._record = record
+        self._senders: list[Sender] = []
+        self._readers: list[Reader] = []
+
+    def add(self, kind: Kind, topic: str, *, bootstrap: str, partitions: int, seed: int, records_per_s: float) -> None:
+        """One kind's clients, which `begin` starts."""
+        sources = [
+            sending.sources(partitions, random.Random(f"{seed} {kind.name} {index}"))
+            for index, sending in enumerate(kind.sending)
+        ]
+        processes = sum(len(some) for some in sources)
+        for sending, pieces in zip(kind.sending, sources, strict=True):
+            self._senders.append(
+                Sender(
+                    f"{topic} sent by {sending.library}",
+                    self._record,
+                    functools.partial(PRODUCERS[sending.library], bootstrap, topic, idempotent=sending.idempotent),
+                    topic=topic,
+                    pieces=pieces,
+                    records_per_s=records_per_s * len(pieces) / processes,
+                    rng=random.Random(f"{seed} {kind.name} {sending.library}"),
+                )
+            )
+        for library, wanders in ((kind.tail_reader, False), (kind.wandering_reader, True)):
+            self._readers.append(
+                Reader(
+                    f"{topic} read by {library}",
+                    self._record,
+                    functools.partial(CONSUMERS[library], bootstrap, topic),
+                    topic=topic,
+                    partitions=partitions,
+                    wanders=wanders,
+                    rng=random.Random(f"{seed} {kind.name} {library} reads"),
+                )
+            )
+
+    def begin(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def started(self) -> float:
+        """`time.monotonic` at the zero of the history's times."""
+        return self._record.started
+
+    @property
+    def counts(self) -> Counts:
+        """Of all operations that have ended."""
+        return self._record.counts
+
+    @property
+    def acks(self) -> Marks:
+        """When records of each key were acknowledged, in the history's time."""
+        return self._record.acks
+
+    @property
+    def reads(self) -> Marks:
+        """When records of each key were read."""
+        return self._record.reads
+
+    def finish(self, timeout_s: float) -> None:
+        """Send no more, wait for every answer, then let each reader start over and read to the end of what there is.
+
+        Takes `timeout_s` and a few seconds for the clients to close at most. Raises WorkloadError; the history is as complete as
+        can be even then.
+        """
+        now = time.monotonic()
+        sent_by, read_by = now + timeout_s * SENDING_SHARE, now + timeout_s
+        for sender in self._senders:
+            sender.finish(sent_by)
+        complaints = self._join(self._senders, sent_by + CLOSE_S)
+        for reader in self._readers:
+            reader.finish(read_by)
+        complaints += self._join(self._readers, read_by + CLOSE_S)
+        complaints += [f"{one.name}: {one.unanswered} records had no answer" for one in self._senders if one.unanswered]
+        complaints += [f"{one.name}: behind the end by {one.missing}" for one in self._readers if one.missing]
+        if complaints:
+            raise WorkloadError("; ".join(complaints))
+
+    @property
+    def _threads(self) -> list[Sender | Reader]:
+        return [*self._readers, *self._senders]
+
+    @staticmethod
+    def _join(threads: Sequence[Sender | Reader], deadline: float) -> list[str]:
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        hung = [f"{thread.name} does not end" for thread in threads if thread.is_alive()]
+        return hung + [f"{thread.name} broke: {thread.failure!r}" for thread in threads if thread.failure is not None]
