@@ -177,9 +177,12 @@ class Log:
 
     # --- cutting
 
-    def truncate(self, offset: int, wall_ms: int) -> None:
-        """Cut the log so that it ends at `offset`, or before the batch that holds it; durable on return."""
-        segment, position, offset, max_timestamp = self._cut_place(offset)
+    def truncate(self, offset: int, wall_ms: int, *, at_damage: bool = False) -> None:
+        """Cut the log so that it ends at `offset`, or before the batch that holds it; durable on return.
+
+        With `at_damage` the cut goes before the first damaged batch on the way there. Raises DamagedBatch, before the cut or after.
+        """
+        segment, position, offset, max_timestamp = self._cut_place(offset, at_damage=at_damage)
         if offset < self.start_offset:  # the log starts inside the batch that goes
             self.reset(self.start_offset, wall_ms)
             return
@@ -420,15 +423,20 @@ class Log:
     def _put_truncation(self, batch: WriteBatch, offset: int) -> None:
         self.truncations = put_truncation(batch, self.store, self.keys, offset, flush_is_running=self.flush_is_running)
 
-    def _cut_place(self, offset: int) -> tuple[Segment, int, int, int]:
+    def _cut_place(self, offset: int, *, at_damage: bool) -> tuple[Segment, int, int, int]:
         """(segment, position, offset, max timestamp) where the log would be cut to end at `offset` at the latest."""
         segment = self.segment_at(offset)
         entry = self.index.floor(segment.base_offset, offset)
         max_timestamp = entry.max_timestamp
-        for found in walk(segment, position=entry.position, offset=entry.offset, verify=False):
-            if found.header.next_offset > offset:
-                return segment, found.position, found.header.base_offset, max_timestamp
-            max_timestamp = max(max_timestamp, found.header.max_timestamp)
+        try:
+            for found in walk(segment, position=entry.position, offset=entry.offset, verify=True):
+                if found.header.next_offset > offset:
+                    return segment, found.position, found.header.base_offset, max_timestamp
+                max_timestamp = max(max_timestamp, found.header.max_timestamp)
+        except DamagedBatch as bad:
+            if not at_damage:
+                raise
+            return segment, bad.position, bad.offset, max_timestamp
         return segment, segment.size, segment.next_offset, max_timestamp
 
     def _read_segment(self, segment: Segment, offset: int, limit: int, room: int) -> tuple[Buffer, int]:

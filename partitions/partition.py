@@ -439,7 +439,10 @@ class Partition:
             )
             self.damage = Damage(offset, reason)
             raise ClusterError(ErrorCode.kafka_storage_error, f"{self.tp}: {reason}")
-        self._truncate(max(offset, log.start_offset))
+        try:
+            self._truncate(max(offset, log.start_offset))
+        except DamagedBatch as bad:
+            raise self._damaged(bad) from bad
 
     def reset_to(self, leader_epoch: int, offset: int) -> None:
         """The leader's log begins beyond the end of ours: drop everything and begin there. Raises ClusterError."""
@@ -515,12 +518,14 @@ class Partition:
 
     def repair_damage(self) -> None:
         """Cut the log at the damage, to be fetched again. Only for a follower that is out of the in-sync set."""
-        if self.damage is None:
-            return
-        assert self.role is not Role.LEADER, self.role
-        assert self.node_id not in self._replica.isr, self._replica.isr
-        offset, self.damage = self.damage.offset, None
-        self._truncate(offset)
+        assert self.damage is None or self.role is not Role.LEADER, self.role
+        assert self.damage is None or self.node_id not in self._replica.isr, self._replica.isr
+        while self.damage is not None:
+            offset, self.damage = self.damage.offset, None
+            try:
+                self._truncate(offset, at_damage=True)
+            except DamagedBatch as bad:  # more of it, in what is left
+                self._damaged(bad)
 
     def retire(self) -> None:
         """The node is about to delete or close this partition: refuse everything from here on."""
@@ -616,12 +621,14 @@ class Partition:
             self.damage = Damage(bad.offset, bad.reason)
         return ClusterError(ErrorCode.kafka_storage_error, f"{self.tp}: {bad.reason}")
 
-    def _truncate(self, offset: int) -> None:
-        self._log.truncate(offset, self._wall_ms)
-        end = self._log.end_offset
-        self._flush_limit = min(self._flush_limit, end)
-        self._synced_offset = min(self._synced_offset, end)
-        self._replica.on_truncated(end)
+    def _truncate(self, offset: int, *, at_damage: bool = False) -> None:
+        try:
+            self._log.truncate(offset, self._wall_ms, at_damage=at_damage)
+        finally:  # damage may be found after the cut
+            end = self._log.end_offset
+            self._flush_limit = min(self._flush_limit, end)
+            self._synced_offset = min(self._synced_offset, end)
+            self._replica.on_truncated(end)
 
     def _raise_start(self, offset: int) -> int:
         log = self._log

@@ -9,6 +9,7 @@ from kafka.record.memory_records import MemoryRecords
 from quorumlog.metadata.image import NO_LEADER
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, PartitionSettings, Position, Role
 from quorumlog.partitions.rebuild import rebuild
+from quorumlog.partitions.scan import DamagedBatch
 from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.records import Record, build_batch
@@ -410,6 +411,25 @@ def test_damaged_follower_is_cut_and_fetched_again() -> None:
     assert stored(again) == stored(leader)
     again.close()
     assert other.open().recovery.clean
+
+
+@pytest.mark.parametrize("rotten", [7, 10, 11, 16, 20, 62])
+def test_a_batch_that_rots_under_a_follower_is_cut_whichever_byte_it_is(rotten: int) -> None:
+    """A rotten length makes the next batch look damaged, not this one (simulator, seed 9): the cut goes before the first that is."""
+    host, other = Host(), Host(node_id=2)
+    leader, follower = leading(host), followed(other)
+    for i in range(12):
+        send(leader, [b"x%d" % i])
+    host.flush(leader)
+    fetch(follower, leader)
+    other.flush(follower)
+    segment, found = next(follower._log.walk_from(1))
+    other.disk.corrupt(segment.path, found.position + rotten)
+    with pytest.raises(DamagedBatch) as bad:
+        list(follower._log.walk_from(0, verify=rotten > 11))
+    follower._damaged(bad.value)
+    follower.repair_damage()
+    assert follower.log_end_offset == found.header.base_offset
 
 
 def test_bytes_that_cannot_be_read_are_damage_and_stop_nothing_else() -> None:
