@@ -101,6 +101,11 @@ class Copy:
             self.durable_end()  # while its process lives: a power cut puts anything behind it
 
     @property
+    def is_cut(self) -> bool:
+        """The log was truncated since it was read."""
+        return self._log.truncations != self._truncations
+
+    @property
     def effective_isr(self) -> set[int]:
         """Whom its leader counts."""
         return self._replica.effective_isr
@@ -123,7 +128,7 @@ class Copy:
 
     def _read(self) -> None:
         log = self._log
-        if log.truncations != self._truncations or (self.headers and log.end_offset < self.headers[-1].next_offset):
+        if self.is_cut or (self.headers and log.end_offset < self.headers[-1].next_offset):
             self._begin()
         at = 0
         if self._base >= 0:

@@ -24,9 +24,8 @@ class CommittedStays(Invariant):
                 self._compare(copy)
 
     def _compare(self, copy: Copy) -> None:
-        end = min(copy.stand.high_watermark, copy.stand.log_end)
         matched = copy.matched_end()
-        if matched < end:
+        if matched < copy.stand.high_watermark:
             committed = copy.ledger.at(matched)
             what = brief(committed) if committed is not None else f"nothing behind {copy.ledger.end}"
             raise self.broken(

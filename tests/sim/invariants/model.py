@@ -25,6 +25,7 @@ class NodeTrack:
         self.machine = node.machine
         self.by_id = node.replicas.by_id
         self.copies: dict[Partition, Copy] = {}
+        self.is_over = False
         self.image: Image | None = None  # as last seen
         self.controller = node.controller
         self.term: int | None = None
@@ -174,20 +175,29 @@ class Model:
     # --- what the simulator does to nodes
 
     def on_crash(self, node_id: int, *, power: bool) -> News | None:
-        """What the process did up to its end: what it said before may arrive yet."""
-        track = self._tracks.get(node_id)
-        if track is None:
+        """What was done up to this end of a process: what it said before may arrive yet."""
+        dying = self._tracks.get(node_id)
+        if dying is None or dying.is_over:
             return None
-        self._look_at(track, self._news)
+        for track in self._tracks.values():
+            if not track.is_over:
+                self._look_at(track, self._news)
+        self._forgive_half_done(dying, self._news)
         news = self._understood() if self._news else None
-        self._freeze(track)
-        for copy in track.copies.values():
+        self._freeze(dying)
+        for copy in dying.copies.values():
             state = self.states.get(copy.key)
             if power and not copy.vouches_by_sync and state is not None and node_id in {*state.isr, *state.elr}:
                 copy.ledger.excuse = f"node {node_id} lost power, and flush.policy is os"
         return news
 
+    @staticmethod
+    def _forgive_half_done(dying: NodeTrack, news: News) -> None:
+        """An error may have ended the process in the middle of a truncation, with files that do not fit what it remembers."""
+        news.copies = [copy for copy in news.copies if copy.node_id != dying.life.node_id or not copy.is_cut]
+
     def _freeze(self, track: NodeTrack) -> None:
+        track.is_over = True
         for copy in track.copies.values():
             copy.is_frozen = True
 
