@@ -75,7 +75,7 @@ class CommittedEntriesStay(Invariant):
                 self._entries[index] = entry
         elif entry.term != expected.term or not (is_mark or entry.command == expected.command):
             raise self.broken(
-                f"{life} has committed entry {index} of term {entry.term}, it was committed of term {expected.term}"
+                f"{life} has committed entry {index} of term {entry.term}, not the one of {expected.term} that was committed"
             )
 
     def _check_leader(self, life: Life, voter: VoterTrack) -> None:
@@ -95,7 +95,7 @@ class CommittedEntriesStay(Invariant):
                 f"{life} leads in term {stand.term} without the committed entry {self._last} of term {expected.term}"
             )
 
-    def on_wipe(self, node_id: int) -> None:
+    def on_quorum_wiped(self, node_id: int) -> None:
         self._compared.pop(node_id, None)
 
 
@@ -133,5 +133,5 @@ class PromisesSurvive(Invariant):
         if last.index >= journal.first.index and (held is None or held.term != last.term):
             raise self.broken(f"{life} came back without entry {last.index} of term {last.term}")
 
-    def on_wipe(self, node_id: int) -> None:
+    def on_quorum_wiped(self, node_id: int) -> None:
         self._promised.pop(node_id, None)

@@ -68,11 +68,8 @@ class Invariant:
     def look(self, news: News) -> None:
         """Raises Violation."""
 
-    def on_crash(self, node_id: int) -> None:
-        """The node's process is gone; its disk stays."""
-
-    def on_wipe(self, node_id: int) -> None:
-        """The node's disk is gone, and an empty one is in its place."""
+    def on_quorum_wiped(self, node_id: int) -> None:
+        """Nothing is left of what the node's voter had made durable."""
 
     def finish(self) -> None:
         """All faults are over and all work is done. Raises Violation."""

@@ -114,14 +114,17 @@ def test_promises_that_a_power_cut_takes() -> None:
     fires("raft-promises-survive", until_found)
 
 
-def test_a_wiped_disk_holds_no_promise() -> None:
-    """A voter whose disk was replaced begins anew."""
+@pytest.mark.parametrize("keeps_quorum", [False, True])
+def test_a_replaced_disk_holds_no_promise(keeps_quorum: bool) -> None:
+    """A voter whose disk was replaced has nothing to keep, unless the quorum's part of it was spared."""
     voters = led()
     voters.kill(2)
-    voters.shown.watch.on_wipe(2)
+    voters.shown.watch.on_wipe(2, keeps_quorum=keeps_quorum)
     empty = WatchedVoters(seed=9)
-    voters.stores[2], voters.disks[2] = empty.stores[2], empty.disks[2]
-    voters.shown.disks[2] = voters.disks[2]
-    voters.start(2)
-    voters.run(3.0)
-    assert voters.items(2) == ["a", "b"]
+    voters.stores[2] = empty.stores[2]
+    if keeps_quorum:
+        fires("raft-promises-survive", lambda: voters.start(2))
+    else:
+        voters.start(2)
+        voters.run(1.0)
+        assert engine_of(voters.nodes[2]).term == engine_of(voters.nodes[1]).term

@@ -63,14 +63,16 @@ class Watch:
         news = self.model.on_crash(node_id, power=power)
         if news is not None:
             self._show(news)
-        for invariant in self.invariants:
-            invariant.on_crash(node_id)
 
-    def on_wipe(self, node_id: int) -> None:
-        """The node's disk and store are gone, its process as well; what comes next has another storage id."""
+    def on_wipe(self, node_id: int, *, keeps_quorum: bool = False) -> None:
+        """The node's disk and store are gone, its process as well; what comes next has another storage id.
+
+        `keeps_quorum`: what Raft had in them was carried over, as a voter needs.
+        """
         self.model.on_wipe(node_id)
-        for invariant in self.invariants:
-            invariant.on_wipe(node_id)
+        if not keeps_quorum:
+            for invariant in self.invariants:
+                invariant.on_quorum_wiped(node_id)
 
     def on_rot(self, node_id: int, path: str | None = None) -> None:
         """The simulator flipped or cut bytes of a file, or let a read of it fail or lie; None: of any."""
