@@ -1,0 +1,38 @@
+"""Reads of what should not be seen: of a failed write (aborted-read), of an operation's own send (precommitted-read)."""
+
+from collections.abc import Iterator
+
+from quorumlog.checker.anomalies import Anomaly
+from quorumlog.checker.evidence import Evidence, polls_of, sends_of
+from quorumlog.checker.operations import Outcome
+
+
+def find_aborted_reads(evidence: Evidence) -> Iterator[Anomaly]:
+    """Anomaly: aborted-read, once for each value."""
+    for key, readers in sorted(evidence.readers.items()):
+        writers = evidence.writers.get(key, {})
+        for value, reader in readers.items():
+            writer = writers.get(value)
+            if writer is not None and evidence.history[writer].outcome is Outcome.FAIL:
+                message = f"{value!r} was read by operation {reader}, but its write, operation {writer}, had failed"
+                yield Anomaly("aborted-read", key, message, (writer, reader), (value,))
+
+
+def find_precommitted_reads(evidence: Evidence) -> Iterator[Anomaly]:
+    """Anomaly: precommitted-read, whatever became of the operation: what it was shown, it was shown."""
+    for place, operation in enumerate(evidence.history):
+        if len(operation.steps) < 2:
+            continue
+        own = {(send.key, send.value) for send in sends_of(operation)}
+        for poll in polls_of(operation) if own else ():
+            for offset, value in poll.records:
+                if (poll.key, value) in own:
+                    message = (
+                        f"operation {place} polled its own send, {value!r} at offset {offset}, before it could have committed"
+                    )
+                    yield Anomaly("precommitted-read", poll.key, message, (place,), (value,))
+
+
+def count_unwritten(evidence: Evidence) -> int:
+    """How many values were read that no operation of the history sent."""
+    return sum(value not in evidence.writers.get(key, {}) for key, readers in evidence.readers.items() for value in readers)
