@@ -186,7 +186,7 @@ class Replicas:
         if partition.dirty:
             self.flusher.mark(partition)
         if partition.damage is not None:
-            self._on_damaged_state(partition)
+            self._on_damaged_state(partition, state)
 
     def _on_role_changed(self, partition: Partition, *, was_leader: bool) -> None:
         tp = partition.tp
@@ -217,9 +217,9 @@ class Replicas:
                 ),
             )
 
-    def _on_damaged_state(self, partition: Partition) -> None:
-        """A damaged replica that is out of the in-sync set is cut at the damage and fetched again from its leader."""
-        if partition.role is Role.FOLLOWER and self.node_id not in partition.isr:
+    def _on_damaged_state(self, partition: Partition, state: PartitionState) -> None:
+        """A damaged replica that nobody counts as complete is cut at the damage and fetched again from its leader."""
+        if partition.role is Role.FOLLOWER and self.node_id not in (*state.isr, *state.elr):
             partition.repair_damage()
             self._damage_told.discard((partition.topic_id, partition.tp.partition))
             logger.warning("%s: cut at the damage, to offset %d; fetching again", partition.tp, partition.log_end_offset)

@@ -10,7 +10,7 @@ from quorumlog.host.worker import ThreadWorker
 from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
 from quorumlog.node.replicas import Replicas
 from quorumlog.node.tasks import Tasks
-from quorumlog.partitions.partition import PartitionSettings, Role
+from quorumlog.partitions.partition import Damage, Partition, PartitionSettings, Role
 from quorumlog.wire.ids import TopicPartition
 from tests.sim.clock import SimClock
 from tests.sim.disk import SimDisk
@@ -20,11 +20,13 @@ TOPIC_ID, BEFORE, NOW = UUID(int=1), UUID(int=10), UUID(int=11)
 TP = TopicPartition("orders", 0)
 
 
-def image_of(incarnation_id: UUID, *, leader: int, leader_epoch: int) -> Image:
-    """Node 1 is registered as this incarnation, and holds the one partition of `orders`."""
+def image_of(
+    incarnation_id: UUID, *, leader: int, leader_epoch: int, isr: tuple[int, ...] = (1,), elr: tuple[int, ...] = ()
+) -> Image:
+    """Node 1 is registered as this incarnation, and holds the one partition of `orders`, with node 2 if that is in the sets."""
     place = Endpoint("localhost", 9092)
     broker = Broker(1, 7, incarnation_id, UUID(int=20), place, place, None, fenced=False, in_shutdown=False)
-    state = PartitionState(TOPIC_ID, 0, (1,), (1,), (), leader, leader_epoch, partition_epoch=leader_epoch)
+    state = PartitionState(TOPIC_ID, 0, tuple({1, *isr}), isr, elr, leader, leader_epoch, partition_epoch=leader_epoch)
     return Image(
         "c",
         index=leader_epoch,
@@ -60,6 +62,26 @@ def test_a_restarted_node_does_not_lead_by_what_was_true_of_the_process_before_i
         replicas.on_image(Image("c"), image_of(NOW, leader=1, leader_epoch=6), ())
         partition = replicas.partitions[TP]
         assert (partition.role, partition.leader_epoch) == (Role.LEADER, 6)
+        await replicas.close()
+
+    asyncio.run(run())
+
+
+def test_a_damaged_replica_is_not_cut_while_it_may_still_be_elected() -> None:
+    """An eligible replica counts as complete (simulator, seed 121): cut first and elected then, it would lose what is committed."""
+
+    async def run() -> None:
+        replicas = make_replicas()
+        reported: list[Partition] = []
+        replicas.on_damage = reported.append
+        replicas.on_image(Image("c"), image_of(NOW, leader=2, leader_epoch=6, isr=(2,), elr=(1,)), None)
+        partition = replicas.partitions[TP]
+        partition.damage = Damage(0, "rotten")
+        replicas.on_image(Image("c"), image_of(NOW, leader=2, leader_epoch=7, isr=(2,), elr=(1,)), None)
+        assert partition.damage is not None
+        assert reported == [partition]
+        replicas.on_image(Image("c"), image_of(NOW, leader=2, leader_epoch=8, isr=(2,)), None)
+        assert partition.damage is None
         await replicas.close()
 
     asyncio.run(run())
