@@ -33,8 +33,8 @@ proto: $(INSTALLED) ## generate proto/*_pb2.py and .pyi from proto/*.proto
 bench: $(INSTALLED) ## measure; ARGS="--help" says what
 	$(BIN)/python -m tests.bench $(ARGS)
 
-chaos: $(INSTALLED) ## a cluster under random faults, its promises checked; ARGS="--seconds 60"
-	$(BIN)/python -m tests.chaos $(ARGS)
+chaos: $(INSTALLED) ## a cluster under drawn faults, its promises checked; MINUTES=5 SEED=7 TARGET=compose
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 compose-test: $(INSTALLED) ## build the image, run three containers, kill the leader's, lose nothing
 	$(BIN)/python -m tests.compose $(ARGS)

@@ -1,135 +1,159 @@
-"""Chaos on real processes: `python -m tests.chaos --seconds 60 [--seed N]`.
+"""Chaos on real processes: `python -m tests.chaos --minutes 5 --seed 7`.
 
-Idempotent producers and a reading consumer run all the time; meanwhile nodes are killed, paused, restarted cleanly, the active
-controller and the busiest leader among them. At the end everything heals, all replicas must be in sync again within a bound, and
-every acknowledged event must be there once, in order per key, where it was acknowledged. Exit status 1 if anything is wrong.
+Clients of three libraries work on a cluster while faults are made that a seed has drawn beforehand. Then everything heals, every
+reader reads everything once more, the history of all operations goes through the checker, and the replicas are compared byte by
+byte. Exit status 1 if anything is wrong. docs/chaos.md says what each fault does.
 """
 
+import datetime
 import json
+import logging
+import os
 import random
-import threading
-import time
-from collections import Counter
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from quorumlog.testing import LocalCluster
-from tests.cluster.leaders import active_controller, busiest_leader, wait_in_sync
-from tests.events import EventProducer, Promises, create_topic, judge, made_up, numbered, read_all
+from quorumlog.checker.analysis import check
+from quorumlog.checker.history import HistoryWriter, read_history
+from quorumlog.checker.report import Band, ensure_possible, write_report
+from tests.chaos import schedule
+from tests.chaos.faults import FAULTS
+from tests.chaos.replicas import compare
+from tests.chaos.result import ROOT, Result, append_row, described_version
+from tests.chaos.round import Course, Round
+from tests.chaos.schedule import Planned
+from tests.chaos.screen import Screen
+from tests.chaos.stage import Stage
+from tests.chaos.targets import Target, TargetError
+from tests.chaos.workloads import start
 
-TOPIC = "chaos"
-PARTITIONS = 6
-HEAL_S = 10.0
-RATE = 2_000
-
-
-class Load:
-    """One producer thread at a steady rate."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self._producer = EventProducer(bootstrap, TOPIC)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        started = time.monotonic()
-        for sent, (key, value) in enumerate(numbered(made_up(1 << 40, keys=200))):
-            if self._stop.is_set():
-                return
-            self._producer.send(key, value)
-            self._producer.poll(max(0.0, started + sent / RATE - time.monotonic()))
-
-    def finish(self) -> Promises:
-        """Stop, wait for every answer, return the promises."""
-        self._stop.set()
-        self._thread.join()
-        left = self._producer.flush(60)
-        assert left == 0, f"{left} events were neither acknowledged nor refused"
-        return self._producer.promises
+KEPT = ROOT / ".run" / "chaos"
 
 
-class Faults:
-    """Draws a fault, makes it, heals it. At most one node is down at a time, so that a majority lives."""
-
-    def __init__(self, cluster: LocalCluster, rng: random.Random) -> None:
-        self._cluster = cluster
-        self._rng = rng
-        self.made: Counter[str] = Counter()
-
-    def make_one(self) -> str:
-        victim = self._victim()
-        fault = self._rng.choice([self._kill, self._kill, self._pause, self._restart, self._kill_twice])
-        name = fault.__name__.strip("_")
-        self.made[name] += 1
-        fault(victim)
-        return f"{name} node {victim}"
-
-    def _victim(self) -> int:
-        kind = self._rng.random()
-        if kind < 0.4:
-            return busiest_leader(self._cluster.bootstrap_servers, TOPIC)
-        if kind < 0.7:
-            return active_controller(self._cluster)
-        return self._rng.choice([node.node_id for node in self._cluster.nodes])
-
-    def _kill(self, victim: int) -> None:
-        self._cluster.kill(victim)
-        time.sleep(self._rng.uniform(0.0, 3.0))
-        self._cluster.start(victim)
-
-    def _kill_twice(self, victim: int) -> None:
-        self._cluster.kill(victim)
-        self._cluster.start(victim, wait=False)
-        time.sleep(self._rng.uniform(0.2, 1.5))
-        self._cluster.kill(victim)
-        self._cluster.start(victim)
-
-    def _pause(self, victim: int) -> None:
-        self._cluster.pause(victim)
-        time.sleep(self._rng.uniform(0.3, 5.0))
-        self._cluster.resume(victim)
-
-    def _restart(self, victim: int) -> None:
-        self._cluster.restart(victim)
+def chosen_faults(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := sorted(set(names) - set(FAULTS)):
+        raise click.BadParameter(f"{', '.join(unknown)}; there are {', '.join(FAULTS)}")
+    return names
 
 
 @click.command()
-@click.option("--seconds", default=60, show_default=True)
-@click.option("--seed", type=int, help="Draws the faults; printed, so that a round can be drawn again.")
+@click.option("--minutes", default=1.0, show_default=True, help="How long faults are made; healing and judging come on top.")
+@click.option("--seed", type=int, help="Draws the faults and the work; printed, so that a round can be drawn again.")
+@click.option("--target", "target_name", type=click.Choice(["local", "compose"]), default="local", show_default=True)
+@click.option("--faults", default="", callback=chosen_faults, help="Only these, separated by commas; by default all.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Plot of the run, .html or .png.")
+@click.option("--record", is_flag=True, help="Append a row to the table in docs/chaos.md.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table")
-def main(seconds: int, seed: int | None, output: str) -> None:
+def main(
+    minutes: float, seed: int | None, target_name: str, faults: Sequence[str], report: Path | None, record: bool, output: str
+) -> None:
     """Break nodes for a while; nothing that was acknowledged may be missing."""
+    if report is not None:
+        ensure_possible(report)
     seed = random.randrange(1 << 32) if seed is None else seed
-    rng = random.Random(seed)
-    click.echo(f"chaos for {seconds} s, seed {seed}", err=True)
-    with LocalCluster(nodes=3, settings={"leader_rebalance_interval_s": 5, "segment_bytes": 1 << 20}) as cluster:
-        create_topic(cluster.bootstrap_servers, TOPIC, partitions=PARTITIONS)
-        load, faults = Load(cluster.bootstrap_servers), Faults(cluster, rng)
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            time.sleep(rng.uniform(0.5, 2.0))
-            click.echo(f"  {faults.make_one()}", err=True)
-        cluster.wait_ready()
-        healed_s = wait_in_sync(cluster.bootstrap_servers, TOPIC, timeout_s=HEAL_S)
-        promises = load.finish()
-        verdict = judge(promises, read_all(cluster.bootstrap_servers, TOPIC))
-    report = {
-        "seed": seed,
-        "seconds": seconds,
-        "faults": dict(faults.made),
-        "acknowledged": verdict.acknowledged,
-        "failed": len(promises.failed),
-        "lost": verdict.lost,
-        "twice": verdict.twice,
-        "out_of_order": verdict.out_of_order,
-        "misplaced": verdict.misplaced,
-        "in_sync_after_s": round(healed_s, 2),
-        "longest_silence_s": round(promises.longest_silence_s, 2),
-    }
-    click.echo(json.dumps(report) if output == "json" else "\n".join(f"{name:20} {value}" for name, value in report.items()))
-    if not verdict.is_clean:
+    target = make_target(target_name)
+    try:
+        result = run(target, seed=seed, minutes=minutes, faults=faults, report=report)
+    finally:
+        target.close()
+    if record:
+        append_row(result)
+    show(result, output)
+    if not result.is_clean:
         raise SystemExit(1)
+
+
+def make_target(name: str) -> Target:
+    if name == "compose":
+        from tests.chaos.compose_target import ComposeTarget
+
+        return ComposeTarget()
+    from tests.chaos.local_target import LocalTarget
+
+    return LocalTarget()
+
+
+def run(target: Target, *, seed: int, minutes: float, faults: Sequence[str], report: Path | None) -> Result:
+    """One round from start to verdict. Raises TargetError if the cluster does not even start."""
+    version, date = described_version(), datetime.datetime.now(datetime.UTC).date().isoformat()
+    kept = KEPT / f"{target.name}-{seed}"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    # The clients tell of every connection that breaks: worth a file, not the screen.
+    logging.basicConfig(filename=kept / "clients.log", format="%(asctime)s %(name)s %(message)s", level=logging.WARNING)
+    with Screen(minutes * 60) as screen:
+        plan = planned(target, seed=seed, seconds=minutes * 60, faults=faults, screen=screen)
+        target.start()
+        stage = Stage(target)
+        with HistoryWriter(kept / "history.jsonl") as history:
+            work = start(target.bootstrap, history=history, seed=seed)
+            screen.begin(work)
+            course = Round(stage, work, screen).play(plan, minutes * 60)
+        screen.doing("judging")
+        differences = stopped_and_compared(stage, work.topics, course)
+        operations = read_history(kept / "history.jsonl")
+        verdict = check(operations)
+    result = Result(
+        *(target.name, seed, minutes, course, work.counts, len(operations), verdict, differences, target.shortcomings),
+        version=version,
+        date=date,
+    )
+    if report is not None:
+        bands = [Band(made.name, made.begin, made.end) for made in course.made]
+        write_report(report, operations, bands, verdict, title=f"chaos, {target.name}, seed {seed}, {version}")
+    keep(target, kept, result)
+    return result
+
+
+def planned(target: Target, *, seed: int, seconds: float, faults: Sequence[str], screen: Screen) -> list[Planned]:
+    """Draw the schedule and say it. Raises TargetError if a fault was asked for that this target cannot suffer."""
+    for shortcoming in target.shortcomings:
+        screen.say(f"NOT JUDGED: {shortcoming}")
+    if target.shortcomings and os.environ.get("CI") == "true":
+        raise TargetError("; ".join(target.shortcomings))
+    names = schedule.possible(target.abilities)
+    if impossible := sorted(set(faults) - set(names)):
+        raise TargetError(f"the target {target.name} cannot suffer {', '.join(impossible)} here")
+    plan = schedule.draw(seed, seconds=seconds, names=faults or names)
+    screen.say(f"seed {seed}, {seconds:g} s on {target.name}; in this order, as far as the time goes:")
+    for number, one in enumerate(plan, 1):
+        screen.say(f"  {number}. {one}")
+    return plan
+
+
+def stopped_and_compared(stage: Stage, topics: Sequence[str], course: Course) -> list[str]:
+    """What differs between the replicas, once their nodes have stopped; those of lost nodes do not count."""
+    try:
+        stage.target.stop()
+    except TargetError as error:
+        course.complaints.append(str(error))
+    data_dirs = stage.target.data_dirs()
+    living = {node: data_dirs[node] for node in stage.living}
+    return compare(living, in_sync=course.in_sync_s is not None, replicas_of=dict.fromkeys(topics, len(living)))
+
+
+def keep(target: Target, kept: Path, result: Result) -> None:
+    """The history and the result of every round; of one that went wrong also what the nodes wrote."""
+    (kept / "result.json").write_text(json.dumps(result.fields(), indent=2) + "\n")
+    if result.is_clean:
+        return
+    target.keep(kept)
+
+
+def show(result: Result, output: str) -> None:
+    fields = result.fields()
+    if output == "json":
+        click.echo(json.dumps(fields))
+        return
+    for name, value in fields.items():
+        if name not in ("made", "wrong"):
+            click.echo(f"{name:18} {value}")
+    for sentence in result.wrong:
+        click.echo(f"WRONG: {sentence}")
 
 
 if __name__ == "__main__":

@@ -80,9 +80,10 @@ class LocalTarget:
     def log_tails(self) -> Mapping[int, str]:
         return {node.node_id: node.log_tail() for node in self._layout.values()}
 
-    def logs(self) -> Mapping[int, Path]:
-        """The file with all that a node has written to its output."""
-        return {node.node_id: node.log_file for node in self._layout.values()}
+    def keep(self, directory: Path) -> None:
+        for node in self._layout.values():
+            shutil.copy(node.log_file, directory)
+            shutil.copytree(node.data_dir, directory / node.data_dir.name)
 
     # The whole cluster
 

@@ -95,6 +95,9 @@ class Target(Protocol):
     def data_dirs(self) -> Mapping[int, Path]:
         """Each node's data directory on this machine, to be read after `stop`, before `close`."""
 
+    def keep(self, directory: Path) -> None:
+        """Copy what the nodes logged, and what lies on their disks, for whoever looks into a round that went wrong."""
+
     def log_tails(self) -> Mapping[int, str]:
         """The last lines of each node's log."""
 

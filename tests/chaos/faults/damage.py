@@ -1,0 +1,203 @@
+"""Bytes that rot on a disk while its node is down: in a log's segments, in the store (RocksDB), in the quorum's snapshot.
+
+A segment's damage is found when it is read and is mended from the other replicas. A store or a snapshot that is damaged lets the
+node refuse its start; docs/operations.md says what to do: bring the data back from the old disk. So the files are copied before
+they are damaged, and laid back when the node has refused. A node that starts nevertheless keeps its damage: what the quorum has
+been told since must not be forgotten, so the old files are of no use any more, and if it stops later it stays down for good.
+"""
+
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+
+from tests.chaos.faults.fault import Fault, Struck
+from tests.chaos.stage import Disorder, Place, Stage
+from tests.chaos.targets import Ability
+from tests.cluster.segments import batches, segment_files
+from tests.events import read_all
+
+T = TypeVar("T")
+
+LEADER_EPOCH_BYTES = range(12, 16)  # of a batch: its CRC does not cover them, and nothing else tells them from others
+LEAD_TIMEOUT_S = 30.0
+MENDED_TIMEOUT_S = 30.0
+
+
+@dataclass
+class Damage(Fault):
+    """A fault that stops a node, by a kill or cleanly, and changes one of its files: a bit flips, or the file is cut."""
+
+    needs: ClassVar[frozenset[Ability]] = frozenset({Ability.FILES})
+    node_number: int
+    clean: bool
+    cut: bool
+    place: float
+    _node = 0  # which node that is, once it has begun
+
+    @classmethod
+    def draw(cls, rng: random.Random) -> Self:
+        return cls(
+            hold_s=rng.uniform(0.0, 1.0),
+            node_number=rng.randrange(1 << 16),
+            clean=rng.random() < 0.5,
+            cut=rng.random() < 0.4,
+            place=rng.random(),
+        )
+
+    def _stop_victim(self, stage: Stage) -> int:
+        node = stage.living[self.node_number % len(stage.living)]
+        if self.clean:
+            stage.target.stop_node(node)
+        else:
+            stage.target.kill(node)
+        return node
+
+    def _directory(self, stage: Stage) -> Path:
+        return stage.target.data_dirs()[self._node]
+
+
+@dataclass
+class DamagedSegment(Damage):
+    """A segment of a partition that the node leads when it can: so it comes to read it, and must find it out."""
+
+    name: ClassVar[str] = "damage-segment"
+
+    def begin(self, stage: Stage) -> Struck:
+        places = [place for place in stage.places() if not place.topic.startswith("_")]
+        self._node = self._stop_victim(stage)
+        preferred = [place for place in places if place.replicas[0] == self._node]
+        self._place: Place | None = pick(preferred, self.place)
+        if self._place is None:
+            return Struck((self._node,), "no partition prefers it: nothing damaged")
+        path = self._segment(stage, self._place)
+        if path is None:
+            return Struck((self._node,), f"{self._place.key} is empty: nothing damaged")
+        position = position_in(path, self.place)
+        harm(path, position, cut=self.cut)
+        deed = "cut" if self.cut else "a bit flipped"
+        return Struck((self._node,), f"{self._place.key}/{path.name} {deed} at {position} of {path.stat().st_size}")
+
+    def end(self, stage: Stage) -> None:
+        stage.target.start_node(self._node)
+        place = self._place
+        if place is None:
+            return
+        stage.wait_in_sync(MENDED_TIMEOUT_S)
+        if not self._has_led(stage, place):
+            raise Disorder(f"node {self._node} does not come to lead {place.key}")
+        read_all(stage.target.bootstrap, place.topic, log_level=0)
+        stage.wait_in_sync(MENDED_TIMEOUT_S)
+
+    def _segment(self, stage: Stage, place: Place) -> Path | None:
+        files = segment_files(self._directory(stage), place.topic, place.partition)
+        return pick([path for path in files if path.stat().st_size], self.place * 31 % 1)
+
+    def _has_led(self, stage: Stage, place: Place) -> bool:
+        """It leads now, or it found its damage and gave the lead up before we could see it."""
+        try:
+            stage.wait_for("lead", lambda: self._leads(stage, place) or self._has_complained(stage, place), LEAD_TIMEOUT_S)
+        except Disorder:
+            return False
+        return True
+
+    def _leads(self, stage: Stage, place: Place) -> bool:
+        return any(now.key == place.key and now.leader == self._node for now in stage.places())
+
+    def _has_complained(self, stage: Stage, place: Place) -> bool:
+        return f"{place.key} is damaged" in stage.target.log_tails()[self._node]
+
+
+@dataclass
+class DamagedFile(Damage):
+    """A file without which the node may not start. Refused: the old files are laid back. Started: it goes on with what it has."""
+
+    def begin(self, stage: Stage) -> Struck:
+        self._node = self._stop_victim(stage)
+        path = pick(self._files(stage), self.place)
+        if path is None:
+            return Struck((self._node,), "it has no such file yet: nothing damaged")
+        self._keep(stage)
+        position = min(int(path.stat().st_size * (self.place * 31 % 1)), path.stat().st_size - 1)
+        harm(path, position, cut=self.cut)
+        deed = "cut" if self.cut else "a bit flipped"
+        refused = not stage.starts(self._node)
+        if refused:
+            self._lay_back(stage)
+        shutil.rmtree(self._kept(stage))
+        if self._must_refuse and not refused:
+            raise Disorder(f"node {self._node} has started on {path} that was {deed} at {position}")
+        return Struck((self._node,), f"{path.name} {deed} at {position}: {'start refused' if refused else 'started'}")
+
+    def end(self, stage: Stage) -> None:
+        if not stage.target.is_running(self._node):
+            stage.target.start_node(self._node, wait=False)
+
+    _must_refuse: ClassVar[bool] = False
+
+    def _files(self, stage: Stage) -> Sequence[Path]:
+        raise NotImplementedError
+
+    def _keep(self, stage: Stage) -> None:
+        for part in ("store", "raft"):
+            shutil.copytree(self._directory(stage) / part, self._kept(stage) / part, dirs_exist_ok=True)
+
+    def _lay_back(self, stage: Stage) -> None:
+        for part in ("store", "raft"):
+            shutil.rmtree(self._directory(stage) / part)
+            shutil.copytree(self._kept(stage) / part, self._directory(stage) / part)
+
+    def _kept(self, stage: Stage) -> Path:
+        return self._directory(stage) / "lost+found" / "kept"
+
+
+@dataclass
+class DamagedStore(DamagedFile):
+    """A table, a write-ahead log, the manifest or the pointer to it, in the node's RocksDB."""
+
+    name: ClassVar[str] = "damage-store"
+
+    def _files(self, stage: Stage) -> Sequence[Path]:
+        store = self._directory(stage) / "store"
+        kinds = ("*.sst", "*.log", "MANIFEST-*", "CURRENT")
+        return sorted(path for kind in kinds for path in store.glob(kind) if path.stat().st_size)
+
+
+@dataclass
+class DamagedSnapshot(DamagedFile):
+    """The snapshot of the metadata quorum: a node whose snapshot is damaged must not start."""
+
+    name: ClassVar[str] = "damage-raft"
+    _must_refuse: ClassVar[bool] = True
+
+    def _files(self, stage: Stage) -> Sequence[Path]:
+        return [path for path in (self._directory(stage) / "raft").glob("snapshot") if path.stat().st_size]
+
+
+def pick(things: Sequence[T], share: float) -> T | None:
+    """The one at a share of the way from first to last, None if there are none."""
+    return things[int(share * len(things))] if things else None
+
+
+def position_in(segment: Path, share: float) -> int:
+    """A byte of some batch whose change must be noticed."""
+    whole = [batch for _, batch in batches(segment.read_bytes())]
+    number = int(share * len(whole))
+    within = int(share * 7919 % 1 * len(whole[number]))
+    if within in LEADER_EPOCH_BYTES:
+        within = LEADER_EPOCH_BYTES.stop
+    return sum(map(len, whole[:number])) + within
+
+
+def harm(path: Path, position: int, *, cut: bool) -> None:
+    """Flip one bit, or drop everything from the position on."""
+    with path.open("r+b") as file:
+        if cut:
+            file.truncate(position)
+            return
+        file.seek(position)
+        byte = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([byte ^ 1 << position % 8]))
