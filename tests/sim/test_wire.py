@@ -59,7 +59,7 @@ class Scene:
 
     def __init__(self, loop: SimLoop, seed: int, split_probability: float) -> None:
         self.loop = loop
-        self.wire = SimWire(random.Random(seed), delay=Delay(0.001, SLOWEST_S), split_probability=split_probability)
+        self.wire = SimWire(random.Random(seed), delay_s=(0.001, SLOWEST_S), split_probability=split_probability)
         self.process = Process("node", node_id=NODE)
         self.accepted: list[Recorder] = []
         loop.listen = self.wire.listen
@@ -482,7 +482,7 @@ def test_a_protocol_that_fails_loses_its_connection() -> None:
         reported: list[str] = []
         scene.loop.set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
         nothing: dict[bytes, None] = {}
-        server.data_received = nothing.__getitem__  # type: ignore[method-assign]
+        server.data_received = nothing.__getitem__  # type: ignore[method-assign, assignment]
         stream.write(b"x")
         with pytest.raises(ConnectionResetError):
             await stream.read_exactly(1)

@@ -35,10 +35,13 @@ Factory = Callable[[], Any]
 class SimWire:
     """All connections of one simulation. Chance comes from `rng` alone."""
 
-    def __init__(self, rng: random.Random, *, delay: Delay = DEFAULT_DELAY, split_probability: float = 0.05) -> None:
+    def __init__(
+        self, rng: random.Random, *, delay_s: tuple[float, float] = DEFAULT_DELAY, split_probability: float = 0.05
+    ) -> None:
+        """`delay_s`: the least and the most that a chunk of bytes takes."""
         self.connections_made = 0
         self._rng = rng
-        self._delay = delay
+        self._delay = Delay(*delay_s)
         self._node_delays: dict[int, Delay] = {}
         self._split_probability = split_probability
         self._servers: dict[int, SimServer] = {}
