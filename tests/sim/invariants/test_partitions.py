@@ -60,6 +60,18 @@ def test_looking_changes_nothing() -> None:
     assert [partition.position() for partition in scene.partitions.values()] == positions
 
 
+def test_where_nothing_changed_no_invariant_is_asked() -> None:
+    """The simulator looks thousands of times a second: a look at an unchanged cluster ends before the invariants."""
+    scene = Scene()
+    scene.commit()
+    scene.look()
+    assert scene.watch.model.look(scene.sight()) is None
+    scene.produce()
+    news = scene.watch.model.look(scene.sight())
+    assert news is not None
+    assert [copy.node_id for copy in news.copies] == [1]
+
+
 # --- leaders
 
 
