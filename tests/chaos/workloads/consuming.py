@@ -17,7 +17,7 @@ Read = tuple[int, bytes | None, bytes | None]
 """Offset, key and value of a record."""
 
 START_S = 5.0
-REQUEST_S = 4.0
+REQUEST_S = 2.0
 RECORDS_MAX = 2_000  # of one poll
 
 

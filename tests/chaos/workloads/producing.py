@@ -26,8 +26,9 @@ import kafka
 
 from quorumlog.checker.history import Outcome
 
-ATTEMPT_S = 4.0  # a single attempt, without idempotence
-DELIVERY_S = 20.0  # all attempts, with idempotence
+ONLY_ATTEMPT_S = 4.0  # without idempotence
+ATTEMPT_S = 2.0  # one of many, with idempotence: as long as it takes a cluster to notice that a node stands still
+DELIVERY_S = 20.0  # all of them
 START_S = 5.0
 BY_KEY = -1  # librdkafka's word for "let the partitioner choose"
 ANSWERS_MAX = 100  # taken from a queue before the thread looks at something else
@@ -71,22 +72,23 @@ def outcome_of(code: int, *, idempotent: bool) -> Outcome:
 
 class ConfluentProducer:
     def __init__(self, bootstrap: str, topic: str, *, idempotent: bool) -> None:
+        attempt_ms = int((ATTEMPT_S if idempotent else ONLY_ATTEMPT_S) * 1000)
         settings: dict[str, Any] = {
             "bootstrap.servers": bootstrap,
             "acks": "all",
             "enable.idempotence": idempotent,
             "partitioner": "murmur2_random",  # where all other clients put a key
             "linger.ms": 2,
-            "message.timeout.ms": int((DELIVERY_S if idempotent else ATTEMPT_S) * 1000),
-            "request.timeout.ms": int(ATTEMPT_S * 1000),
-            "socket.timeout.ms": int(ATTEMPT_S * 1000),
+            "message.timeout.ms": int(DELIVERY_S * 1000) if idempotent else attempt_ms,
+            "request.timeout.ms": attempt_ms,
+            "socket.timeout.ms": attempt_ms,
             "reconnect.backoff.max.ms": 1000,
             "topic.metadata.refresh.interval.ms": 5000,
             "queue.buffering.max.messages": 10_000,
             "log_level": 0,
         }
         if not idempotent:
-            once = int(ATTEMPT_S * 10_000)
+            once = 10 * attempt_ms
             settings |= {"message.send.max.retries": 0, "retry.backoff.ms": once, "retry.backoff.max.ms": once}
         self._topic = topic
         self._idempotent = idempotent
@@ -126,15 +128,16 @@ class KafkaPythonProducer:
         self._topic = topic
         self._idempotent = idempotent
         self._answers: queue.SimpleQueue[tuple[OnAnswer, Answer]] = queue.SimpleQueue()
+        attempt_ms = int((ATTEMPT_S if idempotent else ONLY_ATTEMPT_S) * 1000)
         settings: dict[str, Any] = {} if idempotent else {"retries": 0}
         self._producer = kafka.KafkaProducer(
             bootstrap_servers=bootstrap.split(","),
             acks="all",
             enable_idempotence=idempotent,
             linger_ms=2,
-            request_timeout_ms=int(ATTEMPT_S * 1000),
-            delivery_timeout_ms=int((DELIVERY_S if idempotent else ATTEMPT_S + 1) * 1000),
-            max_block_ms=int(ATTEMPT_S * 1000),
+            request_timeout_ms=attempt_ms,
+            delivery_timeout_ms=int(DELIVERY_S * 1000) if idempotent else attempt_ms + 1000,
+            max_block_ms=attempt_ms,
             bootstrap_timeout_ms=int(START_S * 1000),
             reconnect_backoff_max_ms=1000,
             metadata_max_age_ms=5000,

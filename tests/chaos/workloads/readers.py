@@ -8,7 +8,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from quorumlog.checker.history import Poll
 
@@ -21,6 +21,7 @@ WANDER_S = (2.0, 8.0)
 BACK_RECORDS_MAX = 1_000  # a key
 RESTART_PAUSE_S = 0.3
 ENDS_S = 5.0
+LAST_POLLS_MAX = 20
 FRESH_CLIENT_AFTER_S = 15.0  # without progress towards the end, in the last read
 
 
@@ -42,6 +43,8 @@ class Reader(threading.Thread):
         self.failure: BaseException | None = None
         self.missing: dict[str, int] = {}
         """How many records behind the last read ended; empty when it reached the end of every key."""
+        self.fallen: dict[str, str] = {}
+        """Keys that end before a place that was read once. The checker cannot know: what was read is not unread any more."""
         self._record = record
         self._connect = connect
         self._topic = topic
@@ -49,6 +52,8 @@ class Reader(threading.Thread):
         self._wanders = wanders
         self._rng = rng
         self._positions = dict.fromkeys(range(partitions), 0)
+        self._moved: set[int] = set()
+        self._farthest = dict(self._positions)
         self._consumer: Consumer | None = None
         self._finishing = threading.Event()
         self._deadline = float("inf")
@@ -83,33 +88,38 @@ class Reader(threading.Thread):
 
     def _wander(self) -> None:
         """Somewhere else, on some keys or all of them, with this client or another."""
-        chosen = [partition for partition in self._positions if self._rng.random() < 0.5]
-        for partition in chosen:
-            back = self._rng.choice([0, self._rng.randint(1, BACK_RECORDS_MAX)])
-            self._positions[partition] = max(0, self._positions[partition] - back)
+        for partition in self._positions:
+            if self._rng.random() < 0.5:
+                self._move(partition, max(0, self._positions[partition] - self._rng.randint(0, BACK_RECORDS_MAX)))
         if self._rng.random() < 0.5:
-            self._disconnect()  # `_reconnect` assigns
+            self._disconnect()
         else:
-            self._assign(chosen)
+            self._assign()
+
+    def _move(self, partition: int, offset: int) -> None:
+        self._positions[partition] = offset
+        self._moved.add(partition)
 
     def _reconnect(self) -> bool:
         try:
             self._consumer = self._connect()
         except Exception:  # each library has its own for a cluster that does not answer; there will be another attempt
             return False
-        return self._assign(list(self._positions))
+        return self._assign()
 
-    def _assign(self, moved: list[int]) -> bool:
-        """All keys, from the positions; `moved` are those that may be elsewhere than where they were."""
+    def _assign(self) -> bool:
+        """All keys, from the positions. Those that were not moved go on where they were, and the checker holds them to it."""
         invoked = self._record.now()
         if not self._asked(lambda consumer: consumer.assign(self._positions)):
             return False
         self._record.moved(self._process, "assign", invoked, self._keys(self._positions))
-        if moved:
-            self._record.moved(self._process, "seek", invoked, self._keys(moved))
+        if self._moved:
+            self._record.moved(self._process, "seek", invoked, self._keys(sorted(self._moved)))
+            self._moved.clear()
         return True
 
-    def _poll(self) -> None:
+    def _poll(self) -> bool:
+        """Whether something came."""
         invoked = self._record.now()
         found: dict[int, list[tuple[int, str]]] = {}
 
@@ -120,8 +130,10 @@ class Reader(threading.Thread):
         self._asked(poll)
         if found:
             self._positions |= {partition: records[-1][0] + 1 for partition, records in found.items()}
+            self._farthest |= {partition: max(self._farthest[partition], self._positions[partition]) for partition in found}
             polls = [Poll(f"{self._topic}-{partition}", tuple(records)) for partition, records in sorted(found.items())]
             self._record.polled(self._process, invoked, polls)
+        return bool(found)
 
     def _asked(self, action: Callable[[Consumer], None]) -> bool:
         """Whether the client did it; one that raised is given up, and the next begins at the same positions."""
@@ -141,7 +153,13 @@ class Reader(threading.Thread):
 
     def _read_everything(self) -> None:
         ends = self._ends()
-        self._positions = dict.fromkeys(self._positions, 0)
+        self.fallen = {
+            f"{self._topic}-{partition}": f"ends at offset {end}, was read to {self._farthest[partition]}"
+            for partition, end in ends.items()
+            if end < self._farthest[partition]
+        }
+        for partition in self._positions:
+            self._move(partition, 0)
         self._disconnect()
         self._behind(ends)
         fresh_client_at = time.monotonic() + FRESH_CLIENT_AFTER_S
@@ -157,6 +175,17 @@ class Reader(threading.Thread):
             elif time.monotonic() > fresh_client_at:
                 self._disconnect()
                 fresh_client_at = time.monotonic() + FRESH_CLIENT_AFTER_S
+        self._note_the_end()
+
+    def _note_the_end(self) -> None:
+        """One poll that brings nothing: it proves that this was the end."""
+        for _ in range(LAST_POLLS_MAX):
+            if self.missing or self._consumer is None:
+                return
+            invoked = self._record.now()
+            if not self._poll():
+                self._record.polled(self._process, invoked, [])
+                return
 
     def _ends(self) -> dict[int, int]:
         """What there is to be read. Raises TimeoutError if the cluster does not say it in time."""
@@ -174,5 +203,5 @@ class Reader(threading.Thread):
         left = {partition: end - self._positions[partition] for partition, end in ends.items()}
         self.missing = {f"{self._topic}-{partition}": count for partition, count in left.items() if count > 0}
 
-    def _keys(self, partitions: "dict[int, int] | list[int]") -> list[str]:
+    def _keys(self, partitions: Iterable[int]) -> list[str]:
         return [f"{self._topic}-{partition}" for partition in partitions]

@@ -155,6 +155,7 @@ class Running:
         complaints += self._join(self._readers, read_by + CLOSE_S)
         complaints += [f"{one.name}: {one.unanswered} records had no answer" for one in self._senders if one.unanswered]
         complaints += [f"{one.name}: behind the end by {one.missing}" for one in self._readers if one.missing]
+        complaints += [f"{one.name}: {one.fallen}" for one in self._readers if one.fallen]
         if complaints:
             raise WorkloadError("; ".join(complaints))
 
