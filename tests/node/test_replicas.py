@@ -68,7 +68,7 @@ def test_a_restarted_node_does_not_lead_by_what_was_true_of_the_process_before_i
 
 
 def test_a_damaged_replica_is_not_cut_while_it_may_still_be_elected() -> None:
-    """An eligible replica counts as complete (simulator, seed 121): cut first and elected then, it would lose what is committed."""
+    """An eligible replica counts as complete (simulator, seed 121): cut, then elected, it would lose what is committed."""
 
     async def run() -> None:
         replicas = make_replicas()
