@@ -11,7 +11,7 @@ import tenacity
 
 from tests.cluster.leaders import busiest_leader, in_sync_of
 from tests.compose.ledger import PARTITIONS, BrokenPromiseError, Ledger
-from tests.compose.stack import BOOTSTRAP_SERVERS, Stack, compose_command
+from tests.compose.stack import NODES, EngineError, Stack, compose_command
 from tests.events import create_topic
 
 TOPIC = "orders"
@@ -32,15 +32,15 @@ def step(title: str) -> Iterator[None]:
     stop=tenacity.stop_after_delay(60),
     reraise=True,
 )
-def wait_until_in_sync() -> None:
+def wait_until_in_sync(stack: Stack) -> None:
     """BrokenPromiseError after 60 seconds."""
-    in_sync = in_sync_of(BOOTSTRAP_SERVERS, TOPIC)
+    in_sync = in_sync_of(stack.bootstrap_servers, TOPIC)
     if {len(nodes) for nodes in in_sync.values()} != {3}:
         raise BrokenPromiseError(f"in-sync replicas by partition: {in_sync}")
 
 
 def kill_the_leader(stack: Stack, ledger: Ledger) -> int:
-    leader = busiest_leader(BOOTSTRAP_SERVERS, TOPIC)
+    leader = busiest_leader(stack.bootstrap_servers, TOPIC)
     with (
         step(f"kill node-{leader}, which leads most partitions, while 2,000 records are produced"),
         ThreadPoolExecutor(1) as aside,
@@ -58,7 +58,7 @@ def bring_back(stack: Stack, ledger: Ledger, node: int) -> None:
     with step(f"start node-{node} again, wait until it is healthy and in sync"):
         stack.start(node)
         stack.wait_until_healthy()
-        wait_until_in_sync()
+        wait_until_in_sync(stack)
     with step("produce 1,000 more and read everything"):
         ledger.produce(1_000, per_second=1_000)
         ledger.verify()
@@ -66,7 +66,7 @@ def bring_back(stack: Stack, ledger: Ledger, node: int) -> None:
 
 def stop_and_start_all(stack: Stack, ledger: Ledger) -> None:
     with step("stop all three cleanly"):
-        stack.stop()
+        stack.stop(*NODES)
         codes = stack.exit_codes()
         if set(codes.values()) != {0}:
             raise BrokenPromiseError(f"exit codes after a clean stop: {codes}")
@@ -81,9 +81,9 @@ def judge(stack: Stack) -> None:
     with step("start three containers and wait until they are healthy"):
         stack.up()
         stack.wait_until_healthy()
-    ledger = Ledger(BOOTSTRAP_SERVERS, TOPIC)
+    ledger = Ledger(stack.bootstrap_servers, TOPIC)
     with step("create a topic and produce 2,000 records from the host"):
-        create_topic(BOOTSTRAP_SERVERS, TOPIC, partitions=PARTITIONS)
+        create_topic(stack.bootstrap_servers, TOPIC, partitions=PARTITIONS)
         ledger.produce(2_000, per_second=1_000)
     killed = kill_the_leader(stack, ledger)
     bring_back(stack, ledger, killed)
@@ -96,7 +96,10 @@ def main() -> None:
     parser.add_argument("--compose", type=shlex.split, help="the Compose command (default: what is installed)")
     parser.add_argument("--keep", action="store_true", help="leave the containers running")
     arguments = parser.parse_args()
-    stack = Stack(arguments.compose or compose_command())
+    try:
+        stack = Stack(arguments.compose or compose_command())
+    except EngineError as error:
+        raise SystemExit(f"NOT RUN: {error}") from error
     with step("build the image"):
         stack.build()
     try:
