@@ -30,7 +30,5 @@ HEALTHCHECK --interval=5s --timeout=4s --start-period=15s --retries=3 CMD ["pyth
 import os, urllib.request; \
 port = os.environ['QUORUMLOG_HTTP_LISTEN'].rpartition(':')[2]; \
 urllib.request.urlopen(f'http://127.0.0.1:{port}/readyz', timeout=3)"]
-# A data directory that is formatted already is left as it is.
-CMD ["sh", "-ec", "\
-python -m quorumlog.node format --data-dir \"$QUORUMLOG_DATA_DIR\" --cluster-id \"$QUORUMLOG_CLUSTER_ID\" --node-id \"$QUORUMLOG_NODE_ID\" --ignore-formatted; \
-exec python -m quorumlog.node run"]
+COPY container.sh /opt/quorumlog/container.sh
+CMD ["sh", "/opt/quorumlog/container.sh"]
