@@ -2,7 +2,7 @@
 
     python -m tests.sim.mutants [--names a,b] [--seeds 200] [--output json] [--judge sim|trio|raft] [--list]
 
-Exits with 1 if a mutant survives: a hole in the simulator, to be filled.
+Exits with 1 if a mutant survives: a hole in the simulator, to be filled; with 2 if one cannot be planted.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import CATALOGUE, Mutant, find
+from . import CATALOGUE, Moved, Mutant, find
 from .hunt import Outcome, hunting
 from .judges import JUDGES
 
@@ -30,6 +30,9 @@ def main() -> int:
     if arguments.list:
         _print_catalogue(mutants)
         return 0
+    if moved := _moved(mutants):
+        print("\n".join(moved), file=sys.stderr)
+        return 2
     outcomes = _hunt(mutants, arguments)
     if arguments.output == "json":
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
@@ -49,6 +52,18 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", choices=("table", "json"), default="table")
     parser.add_argument("--list", action="store_true", help="say what each mutant breaks and what it needs to show, and stop")
     return parser.parse_args()
+
+
+def _moved(mutants: list[Mutant]) -> list[str]:
+    """What cannot be planted, and why: better known before the hunt than in the middle of it."""
+    reasons = []
+    for mutant in mutants:
+        try:
+            with mutant.planted():
+                pass
+        except Moved as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def _hunt(mutants: list[Mutant], arguments: argparse.Namespace) -> list[Outcome]:

@@ -36,7 +36,8 @@ class Edit:
         source = _source_of(function, self.target)
         if digest_of(source) != self.digest:
             raise Moved(
-                f"{name}: {self.target} has changed; it is {digest_of(source)} now, the mutant was written for {self.digest}"
+                f"{name}: {self.target} has changed; it is {digest_of(source)} now, the mutant was written for {self.digest}. "
+                "If the bug is still one, put the new digest in its place."
             )
         for old, new in self.changes:
             if source.count(old) != 1:

@@ -210,7 +210,7 @@ REPLICATION: tuple[Mutant, ...] = (
         name="never-cuts",
         breaks="A follower that is told where its log parts from the leader's cuts it there.",
         needs="A leader that falls with records which its successor lacks: it never gets into the in-sync set again.",
-        edits=(edit(f"{PARTITION}.on_diverging", "d60a22091a80", ("self._truncate(max(offset, log.start_offset))", "return")),),
+        edits=(edit(f"{PARTITION}.on_diverging", "f55d32d87062", ("self._truncate(max(offset, log.start_offset))", "return")),),
     ),
     Mutant(
         name="writes-the-old-epoch",

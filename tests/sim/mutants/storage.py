@@ -176,7 +176,7 @@ STORAGE: tuple[Mutant, ...] = (
         needs="A leader that falls out of favour with several batches of one producer that nobody has, is cut, and leads "
         "again before the producer has sent them all to the leader between. Leaders that move often, producers with "
         "requests under way.",
-        edits=(edit(f"{LOG}:Log.truncate", "5f2b47a73fd9", ("self.restore_producers(wall_ms)", "pass")),),
+        edits=(edit(f"{LOG}:Log.truncate", "8079a0f37f74", ("self.restore_producers(wall_ms)", "pass")),),
     ),
     Mutant(
         name="reuses-a-directory",
