@@ -46,7 +46,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--names", default="", help="mutants, separated by commas; all if none is named")
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to try for each, from --first on")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--judge", choices=sorted(JUDGES), default="sim", help="who looks for the bugs")
+    parser.add_argument("--judge", choices=sorted(JUDGES), help="who looks for all the bugs, instead of each one's own judge")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seconds", type=float, default=300.0, help="real time that one seed may take")
     parser.add_argument("--output", choices=("table", "json"), default="table")
@@ -105,9 +105,9 @@ def _print_outcomes(outcomes: list[Outcome], seeds: int) -> None:
 
 
 def _print_catalogue(mutants: list[Mutant]) -> None:
-    table = Table("mutant", "breaks", "needs", "within seeds", show_lines=True)
+    table = Table("mutant", "breaks", "needs", "judge", "within seeds", show_lines=True)
     for mutant in mutants:
-        table.add_row(mutant.name, mutant.breaks, mutant.needs, str(mutant.seeds or "-"))
+        table.add_row(mutant.name, mutant.breaks, mutant.needs, mutant.judge, str(mutant.seeds or "-"))
     Console(markup=False).print(table)
 
 

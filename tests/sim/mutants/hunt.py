@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -33,25 +33,25 @@ class Outcome:
 class Hunt:
     """Owned by `hunting`, which also ends its processes."""
 
-    def __init__(self, pool: ProcessPoolExecutor, *, judge: str, workers: int, seconds_max: float) -> None:
+    def __init__(self, pool: Executor, *, judge: str | None, workers: int, seconds_max: float) -> None:
         self._pool = pool
         self._judge = judge
         self._workers = workers
         self._seconds_max = seconds_max
-        self._healthy: dict[int, bool] = {}
+        self._healthy: dict[tuple[str, int], bool] = {}
 
     def run(self, mutant: Mutant, seeds: range, on_seed: Callable[[], None] = lambda: None) -> Outcome:
         """Raises Moved if it cannot be planted."""
-        began = time.monotonic()
+        began, judge = time.monotonic(), self._judge or mutant.judge
         failures: dict[int, str] = {}
         running: dict[Future[str | None], int] = {}
         waiting, seeds_run = iter(seeds), 0
         while True:
             # What fails without the bug says nothing about it.
-            found = next((seed for seed in sorted(failures) if self._is_healthy(seed)), None)
+            found = next((seed for seed in sorted(failures) if self._is_healthy(judge, seed)), None)
             failures = {seed: failure for seed, failure in failures.items() if seed == found}
             if found is None:
-                self._start(mutant, waiting, running)
+                self._start(judge, mutant, waiting, running)
             if not any(found is None or seed < found for seed in running.values()):
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -67,19 +67,20 @@ class Hunt:
             mutant.name, found, failures.get(found, "") if found is not None else "", seeds_run, time.monotonic() - began
         )
 
-    def _start(self, mutant: Mutant, seeds: Iterator[int], running: dict[Future[str | None], int]) -> None:
+    def _start(self, judge: str, mutant: Mutant, seeds: Iterator[int], running: dict[Future[str | None], int]) -> None:
         while len(running) < self._workers and (seed := next(seeds, None)) is not None:
-            running[self._pool.submit(run_planted, self._judge, mutant.name, seed, self._seconds_max)] = seed
+            running[self._pool.submit(run_planted, judge, mutant.name, seed, self._seconds_max)] = seed
 
-    def _is_healthy(self, seed: int) -> bool:
-        if seed not in self._healthy:
-            self._healthy[seed] = self._pool.submit(run_planted, self._judge, None, seed, self._seconds_max).result() is None
-        return self._healthy[seed]
+    def _is_healthy(self, judge: str, seed: int) -> bool:
+        if (judge, seed) not in self._healthy:
+            failure = self._pool.submit(run_planted, judge, None, seed, self._seconds_max).result()
+            self._healthy[judge, seed] = failure is None
+        return self._healthy[judge, seed]
 
 
 @contextmanager
-def hunting(*, judge: str, workers: int, seconds_max: float) -> Iterator[Hunt]:
-    """`workers` processes, in which a seed may take `seconds_max` of real time."""
+def hunting(*, judge: str | None, workers: int, seconds_max: float) -> Iterator[Hunt]:
+    """`workers` processes, in which a seed may take `seconds_max` of real time; with `judge`, it judges all mutants."""
     before = os.environ.get("PYTHONHASHSEED")
     os.environ["PYTHONHASHSEED"] = HASH_SEED
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_be_quiet, max_tasks_per_child=RUNS_PER_PROCESS_MAX)

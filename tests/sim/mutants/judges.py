@@ -1,7 +1,8 @@
 """Who may find a mutant: each judge runs one seed and says what broke, or None.
 
-`sim` is the judge that counts. The others are the older searches for a part of the house each; asking them tells what the tests
-of a part hold already, and which bugs only a whole cluster can show.
+`sim` is the judge that counts. The others are the older searches for a part of the house each. They judge what the whole cluster
+cannot come to with the sizes that a node has: entries of the quorum that are split over several messages, followers behind a
+thousand entries. Asked about the rest (`--judge`) they tell which bugs only a whole cluster can show.
 """
 
 import signal

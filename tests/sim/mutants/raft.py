@@ -94,6 +94,7 @@ RAFT: tuple[Mutant, ...] = (
                 ),
             ),
         ),
+        judge="raft",
     ),
     Mutant(
         name="raft-acknowledges-its-whole-log",
@@ -110,6 +111,7 @@ RAFT: tuple[Mutant, ...] = (
                 ),
             ),
         ),
+        judge="raft",
     ),
     Mutant(
         name="raft-commits-by-heartbeat",
@@ -123,5 +125,6 @@ RAFT: tuple[Mutant, ...] = (
                 ("envelope.term, self.commit_index)", "envelope.term, self._journal.last.index)"),
             ),
         ),
+        judge="raft",
     ),
 )

@@ -15,6 +15,7 @@ from tests.metadata.given import image_of
 from tests.partitions.trio import NODES, Trio
 from tests.raft.cluster import Cluster
 from tests.sim.mutants import CATALOGUE, Moved, Mutant, find
+from tests.sim.mutants.judges import JUDGES
 from tests.sim.mutants.mutant import digest_of, edit, function_at
 
 each_mutant = pytest.mark.parametrize("mutant", CATALOGUE, ids=lambda mutant: mutant.name)
@@ -72,6 +73,7 @@ def test_the_catalogue_names_each_once() -> None:
     names = [mutant.name for mutant in CATALOGUE]
     assert len(names) == len(set(names)) >= 24
     assert all(mutant.breaks.endswith(".") and mutant.needs.endswith(".") for mutant in CATALOGUE)
+    assert {mutant.judge for mutant in CATALOGUE} <= JUDGES.keys()
     assert [find(name).name for name in names] == names
 
 
