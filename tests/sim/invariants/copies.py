@@ -49,6 +49,9 @@ class Copy:
         self.stand = NOWHERE
         self.fault: str | None = None  # why the stored bytes could not be read
         self.is_frozen = False  # its process is gone
+        self.is_anew = (
+            True  # it did more than go on since the last time: its role, its damage, or what was read before is another
+        )
         self.headers: list[BatchHeader] = []
         self._log = partition._log
         self._replica = partition._replica
@@ -95,9 +98,12 @@ class Copy:
     def follow(self) -> None:
         """Take over the new stand, and read what was appended."""
         self.before = None if self.stand is NOWHERE else self.stand
-        self.stand = Stand._make(self._seen)
+        before, stand = self.before, Stand._make(self._seen)
+        self.stand = stand
+        self.is_anew = before is None or (before.role, before.leader_epoch) != (stand.role, stand.leader_epoch)
+        self.is_anew |= before is not None and before.damage is not stand.damage
         self._read()
-        if self.before is None or self.stand.flushed_offset != self.before.flushed_offset:
+        if before is None or stand.flushed_offset != before.flushed_offset:
             self.durable_end()  # while its process lives: a power cut puts anything behind it
 
     @property
@@ -193,17 +199,24 @@ class Copy:
         self._matched, self._ledger_index = matched, index
         return own[matched - 1].next_offset if matched else own[0].base_offset
 
-    def commit(self) -> None:
-        """What this replica holds below its high watermark is committed, if it goes on where the cluster's log ends."""
+    def commit(self) -> bool:
+        """What this replica holds below its high watermark is committed, if it goes on where the cluster's log ends.
+
+        True if that was news.
+        """
         high_watermark, ledger = self.stand.high_watermark, self.ledger
+        if high_watermark <= ledger.end:
+            return False
         self.matched_end()
+        count = len(ledger.headers)
         while self._matched < len(self.headers) and self._ledger_index == len(ledger.headers):
             header = self.headers[self._matched]
             if header.next_offset > high_watermark or not ledger.continues_with(header):
-                return
+                break
             ledger.append(header)
             self._matched += 1
             self._ledger_index += 1
+        return len(ledger.headers) > count
 
     def durable_end(self) -> int:
         """Up to here a power cut can take nothing."""

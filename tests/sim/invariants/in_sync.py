@@ -77,10 +77,15 @@ class LeaderCountsAll(Invariant):
         self._model = model
 
     def look(self, news: News) -> None:
-        for key in news.keys:
-            state = self._model.states[key]
-            copy = self._model.copies.get(key, {}).get(state.leader)
-            if copy is None or copy.is_frozen or not copy.is_leading or copy.stand.leader_epoch != state.leader_epoch:
+        states = self._model.states
+        leading = [copy for copy in news.copies if copy.is_leading]
+        for _, state in news.states:
+            copy = self._model.copies.get((state.topic_id, state.partition), {}).get(state.leader)
+            if copy is not None and copy.is_leading:
+                leading.append(copy)
+        for copy in leading:
+            state = states[copy.key]
+            if copy.is_frozen or copy.stand.leader_epoch != state.leader_epoch or state.leader != copy.node_id:
                 continue
             counted = copy.effective_isr
             if not counted.issuperset(state.isr):

@@ -126,9 +126,9 @@ class Model:
         # What belongs to a deleted topic proves nothing any more.
         news.copies = [copy for copy in news.copies if copy.key in self.states]
         for copy in news.copies:
-            if copy.ledger.excuse is None:
-                copy.commit()
-            news.keys[copy.key] = None
+            has_grown = copy.ledger.excuse is None and copy.commit()
+            if has_grown or copy.is_anew:
+                news.keys[copy.key] = None
 
     def _take_newest(self, image: Image, news: News) -> None:
         old, self.newest = self.newest, image
@@ -136,6 +136,7 @@ class Model:
             broker = image.broker(node_id)
             if broker is not None and broker.storage_id != storage_id:
                 del self.wiped[node_id]
+                news.keys.update(dict.fromkeys(self.states))
         for name, topic in image.topics.items():
             if old.topics.get(name) is topic:
                 continue

@@ -49,7 +49,7 @@ class News:
     """What changed since the last look."""
 
     copies: list[Copy] = field(default_factory=list)  # whose replica moved
-    keys: dict[PartitionKey, None] = field(default_factory=dict)  # partitions with anything new to compare
+    keys: dict[PartitionKey, None] = field(default_factory=dict)  # where who is complete may be another question now
     states: list[tuple[PartitionState | None, PartitionState]] = field(default_factory=list)  # committed, before and after
     images: list[tuple[Life, Image, Image]] = field(default_factory=list)  # that a node applied: its last one, its new one
     controllers: list[tuple[Life, int]] = field(default_factory=list)  # who is active, in which term
