@@ -117,7 +117,8 @@ class PromisesSurvive(Invariant):
                 # A sync that failed may have left a truncation behind that nobody waited for.
                 if not voter.follows_failure:
                     self._check_log(life, promised, voter.journal)
-            if not stand.has_pending:
+            # One that has failed may hold in memory what it could not make durable; nothing has left it since.
+            if not stand.has_pending and not voter.has_failed:
                 self._promised[life.node_id] = stand
 
     def _check_vote(self, life: Life, promised: VoterStand, stand: VoterStand) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from quorumlog.raft.errors import Fatal
 from quorumlog.raft.journal import Entry, Journal
 from quorumlog.raft.quorum import Quorum
 from tests.raft.cluster import engine_of
@@ -112,6 +113,19 @@ def test_promises_that_a_power_cut_takes() -> None:
             voters.start(2)
 
     fires("raft-promises-survive", until_found)
+
+
+def test_what_a_failing_store_did_not_keep_was_no_promise() -> None:
+    """The store refuses a write, and the voter stops with a term in memory that is not on its disk."""
+    voters = led()
+    voters.stores[2].fail_next("write")
+    engine_of(voters.nodes[2])._SyncObj__raftElectionDeadline = float("-inf")
+    with pytest.raises(Fatal):
+        voters.elect(2, (3,), after_s=5.0)
+    voters.shown.look()
+    voters.kill(2)
+    voters.start(2)
+    assert engine_of(voters.nodes[2]).term < 3
 
 
 @pytest.mark.parametrize("keeps_quorum", [False, True])
