@@ -158,7 +158,8 @@ class ActiveController:
             return
         decision = self._controller.tick(self._clock.now())
         if decision.records:
-            asyncio.get_running_loop().create_task(self._commit_quietly(decision), name="controller tick")
+            # At once, not in a task: by its first step another term, or none, could have begun.
+            self._last = self._propose(encode_records(decision.records))
         if self._controller is not None:
             self._arm()
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from quorumlog.metadata.controller import ControllerConfig
+from quorumlog.metadata.controller import ControllerConfig, Decision
 from quorumlog.metadata.image import Image
 from quorumlog.metadata.machine import MetadataMachine
 from quorumlog.metadata.requests import AllocateProducerIds, CreateTopics, CreateTopicsReply, NewTopic
@@ -251,6 +251,27 @@ def test_time_alone_decides_too() -> None:
         while stage.quorum.proposed:
             stage.quorum.commit()
         assert fenced(stage.cluster.image) == [1, 2, 3]
+
+    scene(play)
+
+
+def test_what_time_decided_is_proposed_before_leadership_can_be_lost() -> None:
+    """The news of another leader waits right behind the timer: the decision has left by then, for the term it was made in."""
+
+    async def play(stage: Scene) -> None:
+        controller: Any = stage.controller._controller
+        decide = controller.tick
+
+        def decide_and_be_deposed(now: float) -> Decision:
+            decision: Decision = decide(now)
+            if decision.records:
+                asyncio.get_running_loop().call_soon(stage.controller.deactivate)
+            return decision
+
+        controller.tick = decide_and_be_deposed
+        await asyncio.sleep(SESSION_TIMEOUT_S + 1.2)
+        assert [term for _, _, term in stage.quorum.proposed] == [4]
+        assert not stage.controller.is_active
 
     scene(play)
 
