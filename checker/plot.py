@@ -1,4 +1,4 @@
-"""The picture of a run: throughput, latency, and beneath them one lane for each fault and each kind of anomaly.
+"""The picture of a run: records sent and read, latency, and beneath them one lane for each fault and each kind of anomaly.
 
 Needs matplotlib (the extra `report`), which takes half a second to import: only report.py imports this module, when it draws.
 Every band and mark carries an id and a tip, so that an SVG says more when the mouse rests on it.
@@ -92,17 +92,18 @@ class Plot:
         fault_lanes, labels = _lanes(self._bands)
         kinds = list(dict.fromkeys((mark.kind, mark.allowed) for mark in sorted(self._marks, key=lambda mark: mark.allowed)))
         lanes_inches = 0.24 * (len(labels) + len(kinds))
-        heights = [2.3, 1.7, *([lanes_inches] if lanes_inches else [])]
+        heights = [1.9, 1.2, 1.7, *([lanes_inches] if lanes_inches else [])]
         self._figure = Figure(figsize=(12, sum(heights) + (1.5 if title else 0.9)), layout="constrained")
         axes = self._figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
         colours = {name: FAULTS[lane % len(FAULTS)] for name, lane in fault_lanes.items()}
-        for panel in axes[:2]:
+        for panel in axes[:3]:
             self._shade(panel, colours)
-        self._draw_throughput(axes[0])
-        self._draw_latency(axes[1])
+        self._draw_sent(axes[0])
+        self._draw_read(axes[1])
+        self._draw_latency(axes[2])
         if lanes_inches:
-            self._draw_bars(axes[2], fault_lanes, colours)
-            self._draw_kinds(axes[2], kinds, labels)
+            self._draw_bars(axes[3], fault_lanes, colours)
+            self._draw_kinds(axes[3], kinds, labels)
         margin = max(self._run.end - self._run.begin, 0.1) * 0.005
         axes[-1].set_xlim(self._run.begin - margin, self._run.end + margin)
         axes[-1].ticklabel_format(axis="x", useOffset=False, style="plain")
@@ -118,25 +119,38 @@ class Plot:
             moments, 0, 1, transform=panel.get_xaxis_transform(), colors=ANOMALY, linewidth=0.8, linestyles=":", alpha=0.9
         )
 
-    def _draw_throughput(self, panel: Axes) -> None:
+    def _draw_sent(self, panel: Axes) -> None:
         windows = self._run.windows
-        edges = [*windows.begins, max(self._run.end, windows.begins[-1] + windows.width_s / 2)]
-        panel.stairs(windows.acknowledged, edges, color=ACKNOWLEDGED, fill=True, alpha=0.18)
-        panel.stairs(windows.acknowledged, edges, baseline=None, color=ACKNOWLEDGED, linewidth=1.3, label="acknowledged")
-        panel.stairs(windows.read, edges, baseline=None, color=READ, linewidth=1.3, label="read")
+        panel.stairs(windows.acknowledged, self._edges, color=ACKNOWLEDGED, fill=True, alpha=0.18)
+        panel.stairs(windows.acknowledged, self._edges, baseline=None, color=ACKNOWLEDGED, linewidth=1.3, label="acknowledged")
         if any(windows.unsure):
-            panel.stairs(
-                windows.unsure, edges, baseline=None, color=UNSURE, linewidth=1.1, linestyle="--", label="refused or unknown"
-            )
-        highest = max(*windows.acknowledged, *windows.read, *windows.unsure, 1e-9)
+            style: dict[str, Any] = {"color": UNSURE, "linewidth": 1.1, "linestyle": "--", "label": "refused or unknown"}
+            panel.stairs(windows.unsure, self._edges, baseline=None, **style)
+        highest = max(*windows.acknowledged, *windows.unsure, 1e-9)
         panel.set_ylim(0, highest * 1.28)
         panel.set_ylabel("records/s")
         panel.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=highest >= 5))
-        panel.yaxis.set_major_formatter(ticker.FuncFormatter(lambda rate, _: f"{rate:,.4g}" if rate < 1_000 else f"{rate:,.0f}"))
-        panel.set_title(f"Throughput, by windows of {windows.width_s:g} s", loc="left", fontsize=9, fontweight="bold")
+        panel.yaxis.set_major_formatter(ticker.FuncFormatter(_short))
+        panel.set_title(f"Sent, by windows of {windows.width_s:g} s", loc="left", fontsize=9, fontweight="bold")
         _legend(panel)
         if self._run.longest_silence is not None:
             self._draw_silence(panel, self._run.longest_silence, highest * 1.1)
+
+    def _draw_read(self, panel: Axes) -> None:
+        # Readers that start over read the records of minutes within a second: on a linear scale nothing else would be seen.
+        panel.stairs(self._run.windows.read, self._edges, baseline=None, color=READ, linewidth=1.3)
+        panel.set_yscale("symlog", linthresh=10, linscale=0.4)
+        panel.set_ylim(0, max(*self._run.windows.read, 10.0) * 1.5)
+        panel.set_ylabel("records/s")
+        panel.yaxis.set_major_locator(ticker.FixedLocator([0, *(10.0**power for power in range(1, 9))]))
+        panel.yaxis.set_major_formatter(ticker.FuncFormatter(_short))
+        panel.yaxis.set_minor_locator(ticker.NullLocator())
+        panel.set_title("Read, by all readers together", loc="left", fontsize=9, fontweight="bold")
+
+    @property
+    def _edges(self) -> list[float]:
+        begins, width_s = self._run.windows.begins, self._run.windows.width_s
+        return [*begins, max(self._run.end, begins[-1] + width_s / 2)]
 
     def _draw_silence(self, panel: Axes, silence: Silence, height: float) -> None:
         (line,) = panel.plot([silence.begin, silence.end], [height, height], color=INK, linewidth=1.2, marker="|", markersize=7)
@@ -165,7 +179,7 @@ class Plot:
         known = [value for value in (*windows.p50_ms, *windows.p99_ms) if value > 0]
         lowest, highest = min(known, default=1), max(known, default=10)
         panel.set_ylim(10 ** math.floor(math.log10(lowest)), 10 ** math.ceil(math.log10(highest * 1.2)))
-        panel.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.4g}"))
+        panel.yaxis.set_major_formatter(ticker.FuncFormatter(_short))
         panel.yaxis.set_minor_formatter(ticker.NullFormatter())
         panel.set_ylabel("ms")
         panel.set_title("Latency of acknowledged sends", loc="left", fontsize=9, fontweight="bold")
@@ -224,6 +238,10 @@ def _lanes(bands: Sequence[Band]) -> tuple[dict[str, int], list[str]]:
     names = list(dict.fromkeys(band.name for band in bands))
     labels = names if len(names) <= LANES_MAX else [*names[: LANES_MAX - 1], OTHERS]
     return {name: min(lane, LANES_MAX - 1) for lane, name in enumerate(names)}, labels
+
+
+def _short(value: float, _position: int | None) -> str:
+    return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.2g}"
 
 
 def _legend(panel: Axes) -> None:
