@@ -55,7 +55,10 @@ def main(
     if report is not None:
         ensure_possible(report)
     seed = random.randrange(1 << 32) if seed is None else seed
-    target = make_target(target_name)
+    try:
+        target = make_target(target_name)
+    except TargetError as error:
+        raise click.ClickException(f"NOT RUN: {error}") from error
     try:
         result = run(target, seed=seed, minutes=minutes, faults=faults, report=report)
     finally:
