@@ -13,6 +13,8 @@ import aiokafka
 import confluent_kafka
 import kafka
 
+from .loops import run_bounded
+
 Read = tuple[int, bytes | None, bytes | None]
 """Offset, key and value of a record."""
 
@@ -159,7 +161,7 @@ class AiokafkaConsumer:
             self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
-        return self._loop.run_until_complete(asyncio.wait_for(work, timeout_s))
+        return run_bounded(self._loop, work, timeout_s)
 
 
 def _by_partition(polled: Mapping[Any, list[Any]]) -> dict[int, list[Read]]:

@@ -16,7 +16,7 @@ used with idempotence only.
 
 import asyncio
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ import confluent_kafka
 import kafka
 
 from quorumlog.checker.history import Outcome
+
+from .loops import run_bounded
 
 ONLY_ATTEMPT_S = 4.0  # without idempotence
 ATTEMPT_S = 2.0  # one of many, with idempotence: as long as it takes a cluster to notice that a node stands still
@@ -163,8 +165,12 @@ class KafkaPythonProducer:
             pass
 
     def close(self, timeout_s: float) -> None:
-        self._producer.close(timeout_s)
-        self.poll(0.0)
+        try:
+            self._producer.close(timeout_s)
+        except kafka.errors.KafkaTimeoutError:
+            # It gives up before it has stopped its thread, which would go on sending, and keep this process alive.
+            self._producer._sender.force_close()
+            self._producer._sender.join(timeout_s)
 
     def _on_stored(self, answered: OnAnswer, metadata: Any) -> None:
         self._answers.put((answered, Answer(Outcome.OK, metadata.partition, _offset(metadata.offset))))
@@ -181,7 +187,7 @@ class AiokafkaProducer:
         self._topic = topic
         self._loop = asyncio.new_event_loop()
         try:
-            self._loop.run_until_complete(asyncio.wait_for(self._start(bootstrap), START_S))
+            self._run(self._start(bootstrap), START_S)
         except BaseException:
             self._loop.close()
             raise
@@ -202,16 +208,19 @@ class AiokafkaProducer:
             raise
 
     def send(self, partition: int | None, key: bytes | None, value: bytes, answered: OnAnswer) -> None:
-        self._loop.run_until_complete(self._send(partition, key, value, answered))
+        self._run(self._send(partition, key, value, answered), 2 * ATTEMPT_S)
 
     def poll(self, timeout_s: float) -> None:
-        self._loop.run_until_complete(asyncio.sleep(timeout_s))
+        self._run(asyncio.sleep(timeout_s), timeout_s + ATTEMPT_S)
 
     def close(self, timeout_s: float) -> None:
         try:
-            self._loop.run_until_complete(self._stop(timeout_s))
+            self._run(self._stop(timeout_s), 3 * timeout_s)
         finally:
             self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
+        run_bounded(self._loop, work, timeout_s)
 
     async def _send(self, partition: int | None, key: bytes | None, value: bytes, answered: OnAnswer) -> None:
         try:

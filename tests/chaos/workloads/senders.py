@@ -1,5 +1,6 @@
 """A thread with one producing client, which several processes of the history share; each has one batch under way at most."""
 
+import contextlib
 import random
 import threading
 import time
@@ -17,6 +18,7 @@ BATCH_MAX = 16  # records of one operation
 BATCH_MEAN = (1 + BATCH_MAX) / 2
 OVERDUE_S = DELIVERY_S + 10.0  # by then every client has answered, or never will
 BARREN_BATCHES_MAX = 3  # in a row; then a fresh client may do better
+HANDOVER_S = 3.0
 IDLE_POLL_S = 0.05
 RESTART_PAUSE_S = 0.3
 CLOSE_S = 3.0
@@ -81,6 +83,7 @@ class Sender(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.failure: BaseException | None = None
         self.unanswered = 0
+        """Records without an answer when `finish` had waited long enough."""
         self._record = record
         self._connect = connect
         self._topic = topic
@@ -105,7 +108,7 @@ class Sender(threading.Thread):
         except BaseException as error:
             self.failure = error
         finally:
-            self._abandon([process for process in self._processes if process.batch])
+            self.unanswered = self._abandon([process for process in self._processes if process.batch])
             self._disconnect()
 
     def _send_all_along(self) -> None:
@@ -133,7 +136,8 @@ class Sender(threading.Thread):
     def _disconnect(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(CLOSE_S)
+            with contextlib.suppress(Exception):  # it is gone in any case
+                producer.close(CLOSE_S)
 
     def _begin_batches(self) -> float:
         """Begin whatever is due; the seconds until something else is."""
@@ -150,6 +154,9 @@ class Sender(threading.Thread):
         size = self._rng.randint(1, BATCH_MAX)
         batch = process.batch = Batch(self._record.now(), [next(process.pieces) for _ in range(size)])
         for index, piece in enumerate(batch.pieces):
+            if index > 0 and self._record.now() - batch.invoked > HANDOVER_S:
+                del batch.pieces[index:]  # the client blocks, record by record: the batch is what it has taken by now
+                break
             name = process.next_name()
             batch.sends.append(Send(f"{self._topic}-{piece.partition}", name))
             self._producer.send(
@@ -158,6 +165,8 @@ class Sender(threading.Thread):
                 seal(name, piece.key, piece.body),
                 self._on_answer(process, batch, index),
             )
+        if batch.is_answered and process.batch is batch:
+            self._end_batch(process, batch)
 
     def _on_answer(self, process: SendingProcess, batch: Batch, index: int) -> Callable[[Answer], None]:
         def on_answer(answer: Answer) -> None:
@@ -193,10 +202,13 @@ class Sender(threading.Thread):
             self._is_bad = True
             self._abandon(overdue)
 
-    def _abandon(self, processes: list[SendingProcess]) -> None:
+    def _abandon(self, processes: list[SendingProcess]) -> int:
+        """Give up what is unanswered; how many records that are."""
+        unanswered = 0
         for process in processes:
             batch, process.batch = process.batch, None
             assert batch is not None
-            self.unanswered += len(batch.sends) - len(batch.answers)
+            unanswered += len(batch.sends) - len(batch.answers)
             self._record.sent(process.number, batch.invoked, None, batch.records())
             process.begin()
+        return unanswered
