@@ -115,6 +115,14 @@ def test_every_client_of_every_kind_works(run: Run) -> None:
     } == {2}
 
 
+def test_each_key_that_is_timed_was_heard_of(run: Run) -> None:
+    """Those of the idempotent topic: acknowledged and read."""
+    topic = next(topic for topic in run.running.topics if topic.startswith("idempotent"))
+    wanted = [f"{topic}-{partition}" for partition in range(PARTITIONS)]
+    assert run.running.acks.keys() == run.running.reads.keys() == wanted
+    assert all(run.running.acks.times(key) for key in wanted)
+
+
 def processes_of(run: Run, topic: str) -> set[int]:
     return {
         operation.process

@@ -1,8 +1,8 @@
 """The kinds of workload: which clients send what to a topic, and which ones read it.
 
 - `unkeyed`: acks=all, one attempt a record, nothing idempotent. A batch goes to several keys.
-- `idempotent`: acks=all, idempotent, as many attempts as it takes. One client has a process for each key: only the key's own
-  troubles hold it up, so that the silences of this topic are the cluster's.
+- `idempotent`: acks=all, idempotent, as many attempts as it takes. One client has a process for each key, which nothing but the
+  key's own troubles can hold up. So this kind is *timed*: when a key of it falls silent, it is the cluster that is silent.
 - `keyed`: idempotent, the record's key picks the partition; real order lines where there are any.
 
 Each topic has a reader that follows its tail and one that wanders.
@@ -31,6 +31,7 @@ class Kind:
     sending: tuple[Sending, ...]
     tail_reader: str
     wandering_reader: str
+    is_timed: bool = False
 
 
 def _mixed(count: int) -> Sources:
@@ -73,6 +74,7 @@ KINDS = {
             ),
             tail_reader="confluent-kafka",
             wandering_reader="aiokafka",
+            is_timed=True,
         ),
         Kind(
             "keyed",

@@ -63,8 +63,10 @@ class Sent:
 class Record:
     """Shared by all clients of a run; any thread may use it. The history belongs to the caller."""
 
-    def __init__(self, history: HistoryWriter) -> None:
+    def __init__(self, history: HistoryWriter, *, timed: Iterable[str] = ()) -> None:
+        """`timed`: the keys that marks are kept of."""
         self.started = time.monotonic()
+        self._timed = frozenset(timed)
         self.acks = Marks()
         self.reads = Marks()
         self._history = history
@@ -98,8 +100,9 @@ class Record:
 
     def acknowledged(self, key: str) -> None:
         """An acknowledgment arrived just now."""
-        with self._lock:
-            self.acks.add(key, self.now())
+        if key in self._timed:
+            with self._lock:
+                self.acks.add(key, self.now())
 
     def polled(self, process: int, invoked: float, polls: Iterable[Poll]) -> None:
         """One poll of a consumer returned records."""
@@ -107,7 +110,8 @@ class Record:
         self._count(read=sum(len(step.records) for step in steps))
         with self._lock:
             for step in steps:
-                self.reads.add(step.key, now)
+                if step.key in self._timed:
+                    self.reads.add(step.key, now)
         self._history.write(Operation(process, "poll", invoked, now, Outcome.OK, steps))
 
     def moved(self, process: int, kind: str, invoked: float, keys: Iterable[str]) -> None:

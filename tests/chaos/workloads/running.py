@@ -55,7 +55,8 @@ def start(
         config |= {"retention.ms": "-1", "retention.bytes": "-1"}
         create_topic(bootstrap, topic, partitions=partitions, replicas=replication_factor, config=config)
     _wait_led(bootstrap, list(topics), partitions)
-    running = Running(Record(history), list(topics))
+    timed = [f"{topic}-{number}" for topic, kind in topics.items() if kind.is_timed for number in range(partitions)]
+    running = Running(Record(history, timed=timed), list(topics))
     for topic, kind in topics.items():
         running.add(kind, topic, bootstrap=bootstrap, partitions=partitions, seed=seed, records_per_s=records_per_s / len(topics))
     running.begin()
@@ -131,12 +132,12 @@ class Running:
 
     @property
     def acks(self) -> Marks:
-        """When records of each key were acknowledged, in the history's time."""
+        """When records were acknowledged, in the history's time: of each key of the timed kinds (`kinds.py`)."""
         return self._record.acks
 
     @property
     def reads(self) -> Marks:
-        """When records of each key were read."""
+        """When records were read, of the same keys."""
         return self._record.reads
 
     def finish(self, timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from quorumlog.checker.history import HistoryWriter, Operation, Outcome, Send, r
 from . import senders
 from .pieces import Piece
 from .producing import Answer, OnAnswer, outcome_of
-from .record import Record, Sent
+from .record import Marks, Record, Sent
 from .senders import Sender
 from .values import name_in
 
@@ -52,7 +52,7 @@ class Stage:
     def __init__(self, path: Path, *scripts: Script) -> None:
         self._path = path
         self._history = HistoryWriter(path)
-        self.record = Record(self._history)
+        self.record = Record(self._history, timed=["orders-3"])
         self.clients: list[FakeProducer] = []
         self._scripts = iter(scripts)
         self.sender = Sender(
@@ -121,6 +121,13 @@ def test_the_partition_of_an_answer_is_the_one_that_counts(tmp_path: Path) -> No
     assert stage.record.acks.keys() == ["orders-3"]
 
 
+def test_only_timed_keys_are_timed(tmp_path: Path) -> None:
+    """Where processes wait for several keys at once, the silence of one tells nothing about it."""
+    stage = Stage(tmp_path / "history", stored)
+    stage.run_until(lambda: stage.record.counts.acknowledged > 0)
+    assert stage.record.acks.keys() == []
+
+
 @pytest.mark.parametrize("answer", [Answer(Outcome.UNKNOWN, is_fatal=True), Answer(Outcome.FAIL)])
 def test_a_client_that_is_of_no_use_is_replaced(tmp_path: Path, answer: Answer) -> None:
     """At once after a fatal error, after a few batches that brought nothing otherwise; and the next one goes on."""
@@ -181,10 +188,9 @@ def test_only_a_refusal_before_the_append_is_a_failure(code: int, idempotent: bo
     assert outcome_of(code, idempotent=idempotent) is outcome
 
 
-def test_silences(tmp_path: Path) -> None:
+def test_silences() -> None:
     """The longest time without an acknowledgment between two moments, up to either of them."""
-    with HistoryWriter(tmp_path / "history") as history:
-        marks = Record(history).acks
+    marks = Marks()
     for now in (1.0, 1.01, 3.0, 7.0):
         marks.add("orders-0", now)
     assert marks.times("orders-0") == [1.0, 3.0, 7.0]
