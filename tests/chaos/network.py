@@ -15,11 +15,13 @@ import socket
 import subprocess
 from collections.abc import Iterable
 
+from tests.chaos.targets import TargetError
+
 COMMAND_TIMEOUT_S = 20
 NUMBER_MAX = 200
 
 
-class NetworkError(Exception):
+class NetworkError(TargetError):
     """A command refused; the message is its own."""
 
 

@@ -8,22 +8,25 @@ been told since must not be forgotten, so the old files are of no use any more, 
 
 import random
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
 from tests.chaos.faults.fault import Fault, Struck
 from tests.chaos.stage import Disorder, Place, Stage
 from tests.chaos.targets import Ability
 from tests.cluster.segments import batches, segment_files
-from tests.events import read_all
 
 T = TypeVar("T")
 
 LEADER_EPOCH_BYTES = range(12, 16)  # of a batch: its CRC does not cover them, and nothing else tells them from others
 LEAD_TIMEOUT_S = 30.0
 MENDED_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -75,10 +78,10 @@ class DamagedSegment(Damage):
         path = self._segment(stage, self._place)
         if path is None:
             return Struck((self._node,), f"{self._place.key} is empty: nothing damaged")
-        position = position_in(path, self.place)
+        position, size = position_in(path, self.place), path.stat().st_size
         harm(path, position, cut=self.cut)
         deed = "cut" if self.cut else "a bit flipped"
-        return Struck((self._node,), f"{self._place.key}/{path.name} {deed} at {position} of {path.stat().st_size}")
+        return Struck((self._node,), f"{self._place.key}/{path.name} {deed} at {position} of {size}")
 
     def end(self, stage: Stage) -> None:
         stage.target.start_node(self._node)
@@ -88,7 +91,7 @@ class DamagedSegment(Damage):
         stage.wait_in_sync(MENDED_TIMEOUT_S)
         if not self._has_led(stage, place):
             raise Disorder(f"node {self._node} does not come to lead {place.key}")
-        read_all(stage.target.bootstrap, place.topic, log_level=0)
+        read_through(stage.target.bootstrap, place)
         stage.wait_in_sync(MENDED_TIMEOUT_S)
 
     def _segment(self, stage: Stage, place: Place) -> Path | None:
@@ -189,6 +192,23 @@ def position_in(segment: Path, share: float) -> int:
     if within in LEADER_EPOCH_BYTES:
         within = LEADER_EPOCH_BYTES.stop
     return sum(map(len, whole[:number])) + within
+
+
+def read_through(bootstrap: str, place: Place) -> None:
+    """Read a partition from its start to its present end, whoever leads it meanwhile. Raises Disorder if that takes long."""
+    settings = {"group.id": "chaos", "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"}
+    consumer = Consumer({"bootstrap.servers": bootstrap, "log_level": 0, **settings})
+    consumer.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING)])
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    try:
+        while time.monotonic() < deadline:
+            for message in consumer.consume(10_000, 0.5):
+                error = message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    return
+        raise Disorder(f"{place.key} cannot be read to its end within {READ_TIMEOUT_S:g} s")
+    finally:
+        consumer.close()
 
 
 def harm(path: Path, position: int, *, cut: bool) -> None:

@@ -55,8 +55,8 @@ class Topics(Fault):
         stage.wait_for(f"topics {self._topics} gone", lambda: mine.isdisjoint(place.topic for place in stage.places()), GONE_S)
 
     def _use(self, stage: Stage, topic: str) -> None:
-        promises = produce_all(stage.target.bootstrap, topic, numbered(made_up(RECORDS)), log_level=0)
-        verdict = judge(promises, read_all(stage.target.bootstrap, topic, log_level=0))
+        promises = produce_all(stage.target.bootstrap, topic, numbered(made_up(RECORDS)))
+        verdict = judge(promises, read_all(stage.target.bootstrap, topic))
         if promises.failed or not verdict.is_clean:
             raise Disorder(f"topic {topic}: {len(promises.failed)} refused, {verdict}")
 
