@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PACKAGES := $(patsubst %/py.typed,quorumlog.%,$(wildcard */py.typed))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify fix proto bench chaos compose-test clean
+.PHONY: help demo test verify fix proto bench chaos sim compose-test clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 20
@@ -35,6 +35,9 @@ bench: $(INSTALLED) ## measure; ARGS="--help" says what
 
 chaos: $(INSTALLED) ## a cluster under drawn faults, its promises checked; MINUTES=5 SEED=7 TARGET=compose
 	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+
+sim: $(INSTALLED) ## whole clusters on virtual time, faults drawn from SEEDS=5000 seeds (or SEEDS=A..B)
+	$(BIN)/python -m tests.sim --seeds $(if $(findstring ..,$(SEEDS)),$(SEEDS),1..$(or $(SEEDS),500)) $(ARGS)
 
 compose-test: $(INSTALLED) ## build the image, run three containers, kill the leader's, lose nothing
 	$(BIN)/python -m tests.compose $(ARGS)

@@ -41,7 +41,6 @@ class SimDisk:
         self._directories: set[str] = {""}
         self._fail_next: dict[str, tuple[int, str]] = {}
         self.life = 0
-        self.sync_delay = 0.0  # seconds; the simulator's flusher waits them, this class never does
         self.appended_bytes = 0
         self.read_bytes = 0
         self.sync_count = 0
@@ -148,6 +147,14 @@ class SimDisk:
         content = self._files[_normal(path)].live
         assert 0 <= offset < len(content), (path, offset, len(content))
         content[offset] ^= self._rng.randint(1, 255)
+
+    def files(self, path: str) -> Sequence[str]:
+        """The paths of all files below a directory, sorted."""
+        return sorted(name for name in self._files if _is_within(name, _normal(path)))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file."""
+        return len(self._files[_normal(path)].live)
 
     def unsynced_bytes(self, path: str) -> int:
         """Bytes at the end of a file that a power cut could take."""

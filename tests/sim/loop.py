@@ -1,8 +1,9 @@
 """An event loop on virtual time for several processes in one: a seed decides whose turn it is, and each has its own clock.
 
-Every callback belongs to a *lane* (an event loop's or a thread's work in one simulated process), found through a context variable, so
-that tasks stay where they were started. Within a lane callbacks run in order, as asyncio promises; among lanes chance decides. When
-nothing is ready, time jumps to the next timer. A process can be paused (nothing of it runs) and killed (nothing of it ever runs again).
+Every callback belongs to a *lane* (an event loop's or a thread's work in one simulated process), found through a context
+variable, so that tasks stay where they were started. Within a lane callbacks run in order, as asyncio promises; among lanes
+chance decides. When nothing is ready, time jumps to the next timer. A process can be paused (nothing of it runs) and killed
+(nothing of it ever runs again).
 """
 
 import asyncio
@@ -50,7 +51,7 @@ class Process:
     def resume(self, loop: "SimLoop") -> None:
         self.is_paused = False
         for lane in self._lanes:
-            loop.list(lane)
+            loop.enlist(lane)
 
 
 class Lane:
@@ -91,6 +92,11 @@ class SimLoop(asyncio.BaseEventLoop):
         """Seconds of the simulation, whoever asks."""
         return self._now
 
+    @property
+    def running(self) -> str:
+        """The name of the process that runs now."""
+        return self._process.name
+
     def time(self) -> float:
         """As the clock of the process that runs now shows it."""
         process = self._process
@@ -98,7 +104,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # --- what is to run
 
-    def list(self, lane: Lane) -> None:
+    def enlist(self, lane: Lane) -> None:
         """Let the lane take its turn, if it has something to do and may."""
         process = lane.process
         if process.is_dead:
@@ -112,7 +118,7 @@ class SimLoop(asyncio.BaseEventLoop):
         assert lane is not None
         lane.ready.append(handle)
         if not lane.is_listed:
-            self.list(lane)
+            self.enlist(lane)
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
         if context is None:
@@ -157,7 +163,7 @@ class SimLoop(asyncio.BaseEventLoop):
             runnable.pop()
             lane.is_listed = False
             self._run_some(lane, 1 + int(chance() * len(lane.ready)))
-            self.list(lane)
+            self.enlist(lane)
             if self.callbacks - before > CALLBACKS_AT_ONE_INSTANT_MAX:
                 raise Stuck(f"{lane.process.name} goes on and on at {self._now:.3f} s: {list(lane.ready)[:3]}")
             if self._stopping:

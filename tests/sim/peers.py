@@ -86,7 +86,7 @@ class SimNetwork:
                 pipe.on_healed()
 
     def break_streams(self, one: int, other: int, *, late_s: float = 0.0) -> None:
-        """End all streams between two nodes, and the connections under way; the side that was called hears of it `late_s` later."""
+        """End all streams and attempts between two nodes; the side that was called hears of it `late_s` later."""
         for pipe in [pipe for pipe in self._pipes if pipe.node_ids == {one, other}]:
             pipe.give_up(f"the link between node {one} and node {other} is silent", late_s)
 

@@ -1,0 +1,167 @@
+"""The simulator's command.
+
+python -m tests.sim --seed 7              one run, and what happened if it failed
+python -m tests.sim --seeds 1..5000       many, on all cores
+python -m tests.sim meta --seeds 1..100   each twice: the traces must be equal
+python -m tests.sim shrink --seed 7       the fewest faults and operations with which it still fails
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tests.sim.plan import Plan
+from tests.sim.run import Result, draw_plan, run_seed
+from tests.sim.shrink import Shrinker
+
+RUNS_PER_PROCESS = 100  # then a new one: what a run leaves to the garbage collector goes with it
+FAILURES_SHOWN = 20
+console = Console(stderr=True)
+
+
+def parse_seeds(text: str) -> range:
+    first, dots, last = text.partition("..")
+    try:
+        return range(int(first), int(last if dots else first) + 1)
+    except ValueError:
+        raise click.BadParameter(f"{text!r}; expected a number, or A..B") from None
+
+
+def run_twice(seed: int) -> Result:
+    """A failure if the two runs differ."""
+    first, second = run_seed(seed), run_seed(seed)
+    if first.trace != second.trace and first.failure is None:
+        return Result(**{**asdict(second), "failure": f"runs differ: {first.trace} and {second.trace}"})
+    return first
+
+
+def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, processes: int | None = None) -> Iterator[Result]:
+    """As they come."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context, max_tasks_per_child=RUNS_PER_PROCESS) as pool:
+        for future in as_completed([pool.submit(run, seed) for seed in seeds]):
+            yield future.result()
+
+
+@click.group(invoke_without_command=True)
+@click.option("--seed", type=int, help="One run.")
+@click.option("--seeds", help="Many: A..B, both included.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table")
+@click.pass_context
+def main(context: click.Context, seed: int | None, seeds: str | None, output: str) -> None:
+    """Whole clusters on virtual time, their faults drawn from seeds."""
+    if context.invoked_subcommand is not None:
+        return
+    if seed is not None:
+        tell_one(run_seed(seed), draw_plan(seed), output)
+    elif seeds is not None:
+        tell_many(parse_seeds(seeds), run_seed, output)
+    else:
+        raise click.UsageError("give --seed N or --seeds A..B")
+
+
+@main.command()
+@click.option("--seed", "--seeds", "seeds", required=True, help="N, or A..B.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table")
+def meta(seeds: str, output: str) -> None:
+    """Run each seed twice: a simulator that is not repeatable proves nothing."""
+    tell_many(parse_seeds(seeds), run_twice, output)
+
+
+@main.command("shrink")
+@click.option("--seed", type=int, required=True)
+def shrink_command(seed: int) -> None:
+    """Leave out faults and operations while the run still fails in the same way."""
+    with console.status("shrinking") as status:
+        shrinker = Shrinker(draw_plan(seed), progress=lambda text: status.update(f"shrinking: {text}"))
+        shrinker.shrink()
+    for operation in shrinker.plan.workload.ops:
+        click.echo(f"  {operation}")
+    tell_one(shrinker.result, shrinker.plan, "table")
+
+
+def tell_one(result: Result, plan: Plan, output: str) -> None:
+    """Print a run; exit status 1 if it failed."""
+    if output == "json":
+        click.echo(json.dumps(asdict(result)))
+    else:
+        click.echo(f"seed {result.seed}: {plan.describe()}")
+        for fault in plan.faults:
+            click.echo(f"  {fault}")
+        click.echo(
+            f"{result.operations} operations, {result.messages} messages, {result.simulated_s:.1f} s simulated in "
+            f"{result.real_s:.2f} s, in sync {result.in_sync_after_s:.1f} s after the healing, trace {result.trace}"
+        )
+        for event in result.events:
+            click.echo(f"  {event}")
+        if result.failure is not None:
+            click.echo(f"{result.detail}FAILED  {result.failure}\n  again: python -m tests.sim --seed {result.seed}")
+    if result.failure is not None:
+        sys.exit(1)
+
+
+def tell_many(seeds: range, run: Callable[[int], Result], output: str) -> None:
+    """Run and sum up; exit status 1 if any failed."""
+    results: list[Result] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("seeds", total=len(seeds))
+        for result in run_many(seeds, run):
+            results.append(Result(**{**asdict(result), "events": ()}))
+            if result.failure is not None:
+                console.print(f"seed {result.seed}: {result.failure}", markup=False, highlight=False)
+            progress.advance(task)
+    results.sort(key=lambda result: result.seed)
+    failed = [result for result in results if result.failure is not None]
+    if output == "json":
+        click.echo(json.dumps({"runs": len(results), "failed": [asdict(result) for result in failed], **_sums(results)}))
+    else:
+        _print_table(results, failed)
+    if failed:
+        sys.exit(1)
+
+
+def _sums(results: list[Result]) -> dict[str, float]:
+    simulated, real = sum(result.simulated_s for result in results), sum(result.real_s for result in results)
+    return {
+        "operations": sum(result.operations for result in results),
+        "messages": sum(result.messages for result in results),
+        "simulated_s": round(simulated, 1),
+        "simulated_s_per_core_second": round(simulated / real, 1) if real else 0.0,
+        "worst_in_sync_after_s": round(max((result.in_sync_after_s for result in results), default=0.0), 2),
+    }
+
+
+def _print_table(results: list[Result], failed: list[Result]) -> None:
+    table = Table(title=f"{len(results)} seeds, {len(failed)} failed")
+    table.add_column("what")
+    table.add_column("how many", justify="right")
+    for name, value in _sums(results).items():
+        table.add_row(name.replace("_", " "), f"{value:,}")
+    struck: Counter[str] = Counter()
+    for result in results:
+        struck.update(result.struck)
+    for kind, count in sorted(struck.items()):
+        table.add_row(f"fault: {kind}", f"{count:,}")
+    for kind, count in Counter(result.kind for result in failed).most_common():
+        table.add_row(f"FAILED {kind}", f"{count:,}")
+    Console().print(table)
+    for result in failed[:FAILURES_SHOWN]:
+        click.echo(f"python -m tests.sim --seed {result.seed}   # {result.failure}")
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets of strings must not differ from run to run
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]])
+    main(prog_name="python -m tests.sim")

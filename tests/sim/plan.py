@@ -1,0 +1,136 @@
+"""What a seed decides before a run: the cluster's options, the faults and when they strike. Plain data: a run can be drawn again,
+written down, and shrunk by leaving faults out."""
+
+import json
+import random
+from dataclasses import asdict, dataclass, field, replace
+
+from tests.sim.clients.plan import WorkloadPlan
+
+FAULTS_BEGIN_S = 2.0  # the cluster has formed, the topics are there
+ROLES = ("leader", "controller", "any")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Strikes at `at_s` for `lasts_s` (seconds of the simulation).
+
+    `victim` is a role, looked up when the fault strikes ("leader": of a partition that `chance` picks), or "any": the node that
+    `chance` picks. `chance` in 0..1 decides what else there is to decide.
+    """
+
+    at_s: float
+    kind: str
+    victim: str
+    lasts_s: float
+    chance: float
+
+    def __str__(self) -> str:
+        return f"{self.at_s:6.2f} s  {self.kind} of {self.victim} for {self.lasts_s:.2f} s (chance {self.chance:.3f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one cluster is built. Times in seconds."""
+
+    nodes: int = 3
+    voters: int = 3
+    link_delay_s: tuple[float, float] = (0.0002, 0.002)
+    link_loss: float = 0.0  # share of messages that have to be sent again
+    client_delay_s: tuple[float, float] = (0.0002, 0.002)
+    sync_s: tuple[float, float] = (0.0005, 0.003)
+    clock_rates: tuple[float, ...] = ()  # per node; 1 where there is none
+    clock_offsets_s: tuple[float, ...] = ()
+    wall_offsets_ms: tuple[int, ...] = ()
+    settings: dict[str, int] = field(default_factory=dict)  # of every node
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run."""
+
+    seed: int
+    options: Options
+    faults: tuple[Fault, ...]
+    heal_at_s: float
+    workload: WorkloadPlan
+
+    def without_faults(self, numbers: set[int]) -> "Plan":
+        return replace(self, faults=tuple(fault for number, fault in enumerate(self.faults) if number not in numbers))
+
+    def without_operations(self, numbers: set[int]) -> "Plan":
+        return replace(self, workload=self.workload.without(numbers))
+
+    def describe(self) -> str:
+        return json.dumps(asdict(self.options))
+
+
+FLEETING = (
+    "kill",
+    "kill",
+    "pause",
+    "restart",
+    "cut one way",
+    "cut both",
+    "isolate",
+    "half open",
+    "slow link",
+    "lossy link",
+    "slow disk",
+)
+RARE = ("power", "power", "power of all", "bridge", "isolate from clients", "wall clock", "kill at start")
+DAMAGE = ("write error", "sync error", "store error", "rot", "no space")
+WIPE = "wipe"
+
+
+def draw_options(rng: random.Random) -> Options:
+    nodes, voters = rng.choice(((3, 3), (3, 3), (3, 3), (5, 3), (5, 5)))
+    slow_network, slow_disk = rng.random() < 0.25, rng.random() < 0.25
+    return Options(
+        nodes=nodes,
+        voters=voters,
+        link_delay_s=(0.001, rng.uniform(0.01, 0.05)) if slow_network else (0.0002, 0.002),
+        link_loss=rng.choice((0.0, 0.0, 0.0, 0.001, 0.01)),
+        client_delay_s=(0.0005, rng.uniform(0.001, 0.02)),
+        sync_s=(0.002, rng.uniform(0.01, 0.08)) if slow_disk else (0.0005, 0.003),
+        clock_rates=tuple(rng.choice((1.0, 1.0, rng.uniform(0.98, 1.02))) for _ in range(nodes)),
+        clock_offsets_s=tuple(rng.uniform(0, 10_000) for _ in range(nodes)),
+        wall_offsets_ms=tuple(
+            rng.choice((0, rng.randint(-2_000, 2_000), rng.randint(-86_400_000, 86_400_000))) for _ in range(nodes)
+        ),
+        settings=draw_settings(rng),
+    )
+
+
+def draw_settings(rng: random.Random) -> dict[str, int]:
+    """Small sizes, so that short runs cross every boundary; times as deployed, or shorter."""
+    session_ms = rng.choice((2_000, 2_000, 600))
+    return {
+        "segment_bytes": rng.choice((1024, 2048, 8192, 65536)),
+        "index_interval_bytes": rng.choice((0, 200, 4096)),
+        "checkpoint_interval_bytes": rng.choice((4096, 16384, 1 << 20)),
+        "replication_message_bytes": rng.choice((4096, 65536, 1 << 20)),
+        "snapshot_every_entries": rng.choice((10, 40, 5_000)),
+        "session_timeout_ms": session_ms,
+        "heartbeat_interval_ms": min(300, session_ms // 6),
+        "replica_lag_time_max_ms": rng.choice((1_000, 3_000, 10_000)),
+        "leader_rebalance_interval_s": rng.choice((0, 1, 5, 300)),
+        "retention_check_interval_ms": rng.choice((500, 5_000)),
+    }
+
+
+def draw_faults(rng: random.Random, options: Options, heal_at_s: float) -> tuple[Fault, ...]:
+    """A few kinds a run, so that each run looks into another corner; among them at most one damaged disk."""
+    kinds = rng.sample(FLEETING, rng.randint(1, 4)) + rng.sample(RARE, rng.randint(0, 2))
+    faults = [_draw_fault(rng, rng.choice(kinds), heal_at_s) for _ in range(rng.randint(1, 10))]
+    if rng.random() < 0.3:
+        faults.append(_draw_fault(rng, rng.choice(DAMAGE), heal_at_s))
+    elif options.nodes > options.voters and rng.random() < 0.5:
+        faults.append(_draw_fault(rng, WIPE, heal_at_s))
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def _draw_fault(rng: random.Random, kind: str, heal_at_s: float) -> Fault:
+    at_s = rng.uniform(FAULTS_BEGIN_S, heal_at_s - 0.5)
+    lasts_s = min(rng.choice((rng.uniform(0.0, 0.3), rng.uniform(0.3, 1.5), rng.uniform(1.0, 5.0))), heal_at_s - at_s)
+    return Fault(round(at_s, 4), kind, rng.choice(ROLES), round(lasts_s, 4), round(rng.random(), 6))

@@ -1,0 +1,75 @@
+"""One seed, one run, one result."""
+
+import random
+import time
+import traceback
+from dataclasses import dataclass, field
+
+from tests.sim.clients.workload import draw_workload
+from tests.sim.invariants.sight import Violation
+from tests.sim.plan import Plan, draw_faults, draw_options
+from tests.sim.world import World
+
+FAULTS_LAST_S = (4.0, 10.0)
+OPERATIONS_PER_S = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one run. `failure` is None, or the name of what was violated and a sentence."""
+
+    seed: int
+    failure: str | None
+    trace: str
+    simulated_s: float
+    real_s: float
+    operations: int
+    messages: int
+    in_sync_after_s: float
+    struck: dict[str, int] = field(default_factory=dict)
+    events: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Which invariant was violated, or what else went wrong."""
+        return "" if self.failure is None else self.failure.split(":", 1)[0]
+
+
+def draw_plan(seed: int) -> Plan:
+    rng = random.Random(f"{seed} plan")
+    options = draw_options(rng)
+    heal_at_s = rng.uniform(*FAULTS_LAST_S)
+    faults = draw_faults(rng, options, heal_at_s)
+    workload = draw_workload(rng, nodes=options.nodes, lasts_s=heal_at_s, operations_per_s=OPERATIONS_PER_S)
+    return Plan(seed, options, faults, heal_at_s, workload)
+
+
+def run_seed(seed: int) -> Result:
+    return run_plan(draw_plan(seed))
+
+
+def run_plan(plan: Plan) -> Result:
+    world = World(plan)
+    started = time.perf_counter()
+    failure, detail = None, ""
+    try:
+        world.run()
+    except Violation as violation:
+        failure = str(violation)
+        detail = traceback.format_exc() if violation.__cause__ is not None else ""
+    except Exception as error:
+        failure, detail = f"{type(error).__name__}: {error}", traceback.format_exc()
+    return Result(
+        plan.seed,
+        failure,
+        world.trace,
+        world.loop.now,
+        time.perf_counter() - started,
+        len(world.history),
+        world.messages,
+        world.in_sync_after_s,
+        dict(world.struck),
+        tuple(world.events) if failure else (),
+        detail,
+    )

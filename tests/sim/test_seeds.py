@@ -1,0 +1,39 @@
+"""The simulator as a test: some seeds, each a cluster of its own with faults of its own; and runs that can be repeated."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+SEEDS = "1..50"
+REPEATED = "51..53"
+
+
+def simulate(*arguments: str) -> dict[str, Any]:
+    """The command on all cores; its verdict, also if seeds failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sim", *arguments, "--output", "json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stdout
+    verdict: dict[str, Any] = json.loads(done.stdout)
+    assert (done.returncode == 0) == (not verdict["failed"])
+    return verdict
+
+
+def failures(verdict: dict[str, Any]) -> list[str]:
+    return [f"python -m tests.sim --seed {failed['seed']}  # {failed['failure']}" for failed in verdict["failed"]]
+
+
+def test_nothing_is_lost_under_the_faults_of_fifty_seeds() -> None:
+    verdict = simulate("--seeds", SEEDS)
+    assert failures(verdict) == []
+    assert verdict["runs"] == 50
+    assert verdict["operations"] > 50 * 100
+
+
+def test_a_seed_runs_the_same_way_twice() -> None:
+    assert failures(simulate("meta", "--seeds", REPEATED)) == []
