@@ -31,6 +31,9 @@ from .loops import run_bounded
 ONLY_ATTEMPT_S = 4.0  # without idempotence
 ATTEMPT_S = 2.0  # one of many, with idempotence: as long as it takes a cluster to notice that a node stands still
 DELIVERY_S = 20.0  # all of them
+# Longer than any fault. When a message times out librdkafka takes a new epoch, and sends under it again what may be stored
+# already of other partitions: twice, for all that a broker can tell (librdkafka issue 4953). The sender gives up long before.
+LIBRDKAFKA_DELIVERY_S = 300.0
 START_S = 5.0
 BY_KEY = -1  # librdkafka's word for "let the partitioner choose"
 ANSWERS_MAX = 100  # taken from a queue before the thread looks at something else
@@ -81,7 +84,7 @@ class ConfluentProducer:
             "enable.idempotence": idempotent,
             "partitioner": "murmur2_random",  # where all other clients put a key
             "linger.ms": 2,
-            "message.timeout.ms": int(DELIVERY_S * 1000) if idempotent else attempt_ms,
+            "message.timeout.ms": int(LIBRDKAFKA_DELIVERY_S * 1000) if idempotent else attempt_ms,
             "request.timeout.ms": attempt_ms,
             "socket.timeout.ms": attempt_ms,
             "reconnect.backoff.max.ms": 1000,
