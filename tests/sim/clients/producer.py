@@ -256,7 +256,7 @@ class Producer:
 
     def _on_bad_sequence(self, queue: Queue, batch: Batch, produced: Any) -> None:
         """Of a batch that others are before, this was to be expected: they come first. With a gap before it, it will never do."""
-        if queue.batches[0] is not batch:
+        if next(one for one in queue.batches if one.sequence is not None) is not batch:
             return
         if not queue.has_gap:
             raise Violation(

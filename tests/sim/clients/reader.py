@@ -86,6 +86,7 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._process = -1
         self._process_since = 0.0
+        self._doing = "polls"
         self._positions: dict[str, Position] = {}
         self._busy: dict[int, None] = {}  # nodes with a request under way
         self._arrived: deque[Arrived] = deque()
@@ -122,19 +123,22 @@ class Reader:
 
     async def read_to_end(self, partition_counts: dict[str, int]) -> None:
         """Start over and read all that is committed now, of topics with at least so many partitions."""
+        self._doing = f"waits for metadata of {partition_counts}"
         while self._lacks(partition_counts):
             await self.client.refreshed_metadata()
         ends = await self._find_ends(partition_counts)
+        self._doing = f"reads to {ends}"
         self.start_over()
         while any(self._is_before(key, end) for key, end in ends.items()):
             await self.poll()
+        self._doing = "is at the end"
         now = self.client.now()
         self._record(Operation(self._process, "poll", now, now, Outcome.OK, tuple(Poll(key) for key in ends)))
 
     def describe(self) -> str:
-        """Where it is, in words."""
+        """What it does and where it is, in words."""
         places = ", ".join(f"{position.key} at {position.offset}" for position in self._positions.values())
-        return f"{self.client.name}, process {self._process}: {places or 'no partition is known'}"
+        return f"{self.client.name}, process {self._process}, {self._doing}: {places or 'no partition is known'}"
 
     async def close(self) -> None:
         await self.client.close()
@@ -183,6 +187,8 @@ class Reader:
                 if key not in ends and (end := await self._find_end(topic, partition)) is not None:
                     ends[key] = end
             if len(ends) < len(wanted):
+                lacking = [f"{topic}-{partition}" for topic, partition in wanted if f"{topic}-{partition}" not in ends]
+                self._doing = f"asks for the ends of {', '.join(lacking)}"
                 self.client.refresh()
                 await asyncio.sleep(self.client.backoff_s())
         return ends
