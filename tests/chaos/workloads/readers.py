@@ -19,6 +19,8 @@ from .values import name_in
 POLL_S = 0.1
 WANDER_S = (2.0, 8.0)
 BACK_RECORDS_MAX = 1_000  # a key
+BEGINNING_ONE_IN = 10  # goes all the way back, while the way is not too long
+BEGINNING_RECORDS_MAX = 20_000
 RESTART_PAUSE_S = 0.3
 ENDS_S = 5.0
 LAST_POLLS_MAX = 20
@@ -90,11 +92,16 @@ class Reader(threading.Thread):
         """Somewhere else, on some keys or all of them, with this client or another."""
         for partition in self._positions:
             if self._rng.random() < 0.5:
-                self._move(partition, max(0, self._positions[partition] - self._rng.randint(0, BACK_RECORDS_MAX)))
+                self._move(partition, self._earlier(self._positions[partition]))
         if self._rng.random() < 0.5:
             self._disconnect()
         else:
             self._assign()
+
+    def _earlier(self, position: int) -> int:
+        if position <= BEGINNING_RECORDS_MAX and self._rng.randrange(BEGINNING_ONE_IN) == 0:
+            return 0
+        return max(0, position - self._rng.randint(0, BACK_RECORDS_MAX))
 
     def _move(self, partition: int, offset: int) -> None:
         self._positions[partition] = offset
