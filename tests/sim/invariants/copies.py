@@ -68,7 +68,7 @@ class Copy:
         self.headers.clear()
         self._places.clear()
         self._base, self._position = -1, 0
-        self._matched, self._ledger_index, self._durable = 0, -1, 0
+        self._matched, self._ledger_index, self._durable = 0, 0, 0
         self._truncations = self._log.truncations
 
     # --- noticing
@@ -138,8 +138,10 @@ class Copy:
             self._begin()
         at = 0
         if self._base >= 0:
-            at = bisect_right(log._bases, self._base) - 1
-            if at < 0 or log._bases[at] != self._base:  # all that was read is gone
+            # Where retention took the segment that was read last, reading goes on with the one that follows it.
+            end = self.headers[-1].next_offset if self.headers else self._base
+            at = bisect_right(log._bases, end if log._bases[0] > self._base else self._base) - 1
+            if at < 0 or log._bases[at] not in (self._base, end):
                 self._begin()
                 at = 0
         self.fault = None
@@ -190,9 +192,9 @@ class Copy:
         if not self.headers:
             return self.stand.log_start
         committed, own = self.ledger.headers, self.headers
-        if self._ledger_index < 0:
-            self._ledger_index = bisect_left(self.ledger.bases, own[0].base_offset)
         matched, index = self._matched, self._ledger_index
+        if matched == 0:
+            index = bisect_left(self.ledger.bases, own[0].base_offset)
         while matched < len(own) and index < len(committed) and own[matched] == committed[index]:
             matched += 1
             index += 1

@@ -158,6 +158,20 @@ def test_records_deleted_below_the_high_watermark_are_allowed() -> None:
     scene.finish()
 
 
+def test_segments_that_go_in_the_instant_in_which_they_are_committed() -> None:
+    """A paused node comes back and does much at once: what was read before it was committed still counts (seed 172)."""
+    scene = Scene()
+    scene.produce(1, "a" * 900)
+    scene.look()
+    for text in ("b", "c"):
+        scene.produce(1, text * 900, followers=(2, 3))
+    scene.partitions[1].delete_records(2)
+    scene.look()
+    assert scene.partitions[1]._log.segments[0].base_offset == 2
+    assert scene.watch.model.ledgers[KEY].end == 3
+    scene.finish()
+
+
 # --- logs
 
 
