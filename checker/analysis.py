@@ -10,8 +10,9 @@ assert verdict.is_clean, verdict.anomalies
 from collections.abc import Iterable, Iterator
 
 from quorumlog.checker.anomalies import MEANINGS, Anomaly, Verdict
+from quorumlog.checker.collector import collector_paused
 from quorumlog.checker.cycles import find_cycles
-from quorumlog.checker.evidence import gather
+from quorumlog.checker.evidence import Evidence, gather
 from quorumlog.checker.losses import find_lost_writes, find_unseen
 from quorumlog.checker.offsets import find_misplaced
 from quorumlog.checker.operations import Operation
@@ -26,7 +27,11 @@ RANKS = {kind: rank for rank, kind in enumerate(MEANINGS)}
 
 def check(history: Iterable[Operation]) -> Verdict:
     """Judge a history, of any size that fits into memory. The order of its operations matters to nothing but the places."""
-    evidence = gather(list(history))
+    with collector_paused():
+        return _judge(gather(list(history)))
+
+
+def _judge(evidence: Evidence) -> Verdict:
     unseen, unjudged = find_unseen(evidence)
     poll_steps, allowed_poll_steps = find_poll_steps(evidence)
     send_steps, allowed_send_steps = find_internal_send_steps(evidence)

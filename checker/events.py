@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from quorumlog.checker.lines import HistoryError, Line, as_text, is_number, is_offset, is_whole, shown
+from quorumlog.checker.lines import HistoryError, Line, are_records, as_text, is_number, is_offset, is_whole, shown
 from quorumlog.checker.operations import Operation, Outcome, Poll, Send
 
 OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
@@ -54,6 +54,8 @@ class EventReader:
             self.pending[process] = (time, line)
         else:
             invoked = before[0] if before is not None else time
+            if invoked > time:
+                raise HistoryError(f"{line.place}: completed {time} s, before it was invoked at {invoked} s")
             self.operations.append(_operation(line, OUTCOMES[kind], invoked, time))
 
     def finish(self) -> list[Operation]:
@@ -103,7 +105,7 @@ def _steps(line: Line, value: list[Any]) -> tuple[Send | Poll, ...]:
                 steps.append(_send(key, sent))
             case ["poll"]:  # as it was invoked: nothing came back
                 pass
-            case ["poll", dict(polled)] if all(map(_is_records, polled.values())):
+            case ["poll", dict(polled)] if all(map(are_records, polled.values())):
                 steps.extend(Poll(key, tuple((offset, as_text(value)) for offset, value in polled[key])) for key in polled)
             case _:
                 allowed = '["send", KEY, VALUE or [OFFSET, VALUE]] or ["poll", {KEY: [[OFFSET, VALUE], ...]}]'
@@ -117,10 +119,6 @@ def _send(key: object, sent: object) -> Send:
             return Send(as_text(key), as_text(value), offset)
         case _:
             return Send(as_text(key), as_text(sent))
-
-
-def _is_records(records: object) -> bool:
-    return isinstance(records, list) and all(isinstance(each, list) and len(each) == 2 and is_offset(each[0]) for each in records)
 
 
 def _rebalanced(line: Line) -> tuple[str, ...]:

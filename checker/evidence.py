@@ -64,9 +64,7 @@ def _note_steps(evidence: Evidence, place: int, operation: Operation) -> None:
         if isinstance(step, Send):
             _note_writer(evidence, place, step)
         elif step.records:
-            put = evidence.log(step.key).put
-            for offset, value in step.records:
-                put(offset, value)
+            evidence.log(step.key).put_all(step.records)
             if operation.outcome is Outcome.OK:
                 note = evidence.readers.setdefault(step.key, {}).setdefault
                 for _, value in step.records:

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from quorumlog.checker.collector import collector_paused
 from quorumlog.checker.events import is_event, read_events
-from quorumlog.checker.lines import HistoryError, Line, as_text, is_number, is_offset, is_whole, json_lines
+from quorumlog.checker.lines import HistoryError, Line, are_records, as_text, is_number, is_offset, is_whole, json_lines
 from quorumlog.checker.operations import Operation, Outcome, Poll, Send
 
 __all__ = ["KINDS", "HistoryError", "HistoryWriter", "Operation", "Outcome", "Poll", "Send", "read_history", "to_json"]
@@ -80,7 +81,7 @@ def _step_fields(step: Send | Poll) -> dict[str, Any]:
 
 def read_history(path: Path | str) -> list[Operation]:
     """The operations of a file, in its order. Raises HistoryError, which names the line, and OSError."""
-    with open(path, encoding="utf-8") as file:
+    with collector_paused(), open(path, encoding="utf-8") as file:
         try:
             return _operations(json_lines(file, str(path)))
         except UnicodeDecodeError as error:
@@ -152,8 +153,8 @@ def _step(line: Line, kind: str, step: Any) -> Send | Poll:
             if offset is None or is_offset(offset):
                 return Send(as_text(key), as_text(value), offset)
         case {"poll": key, "records": list(records)} if kind in ("poll", "txn"):
-            if all(isinstance(record, list) and len(record) == 2 and is_offset(record[0]) for record in records):
-                return Poll(as_text(key), tuple((offset, as_text(value)) for offset, value in records))
+            if are_records(records):
+                return Poll(as_text(key), tuple([(offset, as_text(value)) for offset, value in records]))
     raise HistoryError(f"{line.place}: {_describe(step)}; {_allowed_steps(kind)}")
 
 

@@ -1,6 +1,7 @@
 """Lines of JSON and the fields in them. What cannot be read is refused with the line, what was seen and what is allowed."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn, TypeGuard
 
@@ -44,8 +45,11 @@ def shown(value: object) -> str:
 
 
 def as_text(value: object) -> str:
-    """A key or a value as the checker compares it: text as it is, anything else by its JSON form."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    """A key or a value as the checker compares it: text as it is, anything else by its JSON form.
+
+    Each text is kept once: a value is sent once, but read by many, and comparing it with itself costs nothing.
+    """
+    return sys.intern(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True))
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -59,3 +63,10 @@ def is_offset(value: object) -> TypeGuard[int]:
 
 def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def are_records(records: object) -> TypeGuard[list[list[Any]]]:
+    """True for [[OFFSET, VALUE], ...]."""
+    return isinstance(records, list) and all(
+        isinstance(record, list) and len(record) == 2 and is_offset(record[0]) for record in records
+    )

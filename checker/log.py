@@ -5,6 +5,7 @@ record, so that only the order of the offsets known counts. The log is put toget
 client was told an offset, and from every poll, whatever became of its operation: Kafka shows a poller safe data only.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -27,9 +28,23 @@ class PartitionLog:
         if value not in values:
             values.append(value)
 
+    def put_all(self, records: Iterable[tuple[int, str]]) -> None:
+        hold = self.at.setdefault
+        for offset, value in records:
+            if hold(offset, value) is not value:  # equal or in conflict
+                self.put(offset, value)
+
     def seal(self) -> None:
         self.offsets = sorted(self.at)
-        self.indexes = {offset: index for index, offset in enumerate(self.offsets)}
+        count = len(self.offsets)
+        self.indexes = dict(zip(self.offsets, range(count), strict=True))
+        # From the last to the first, so that the first stays; a log without anomalies needs no more than this.
+        self.first_index = {self.at[self.offsets[index]]: index for index in reversed(range(count))}
+        if self.conflicts or len(self.first_index) < count:
+            self._index_repeats()
+
+    def _index_repeats(self) -> None:
+        self.first_index = {}
         for index, offset in enumerate(self.offsets):
             for value in self.values_at(offset):
                 first = self.first_index.setdefault(value, index)

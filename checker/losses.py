@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from quorumlog.checker.anomalies import Anomaly
-from quorumlog.checker.evidence import Evidence, sends_of
+from quorumlog.checker.evidence import Evidence
 from quorumlog.checker.operations import Outcome
 from quorumlog.checker.passes import Pass, completed_passes
 
@@ -16,16 +16,15 @@ def find_lost_writes(evidence: Evidence) -> Iterator[Anomaly]:
     """
     for key, readers in sorted(evidence.readers.items()):
         log = evidence.logs[key]
-        bound, farthest = max((log.first_index[value], value) for value in readers)
-        for index, offset in enumerate(log.offsets[: bound + 1]):
-            for value in log.values_at(offset):
-                if value in readers or log.last_index(value) != index:
-                    continue
-                writer = evidence.committed_writer(key, value)
-                if writer is not None:
-                    seen = f"{farthest!r} at offset {log.offsets[bound]} was read by operation {readers[farthest]}"
-                    message = f"{value!r} at offset {offset} of operation {writer} was read by nobody, though {seen}"
-                    yield Anomaly("lost-write", key, message, (writer, readers[farthest]), (value, farthest))
+        farthest = max(readers, key=log.first_index.__getitem__)
+        bound = log.first_index[farthest]
+        for value in sorted(log.first_index.keys() - readers.keys(), key=log.last_index):
+            writer = evidence.committed_writer(key, value)
+            if writer is not None and log.last_index(value) <= bound:
+                at = log.offsets[log.last_index(value)]
+                seen = f"{farthest!r} at offset {log.offsets[bound]} was read by operation {readers[farthest]}"
+                message = f"{value!r} at offset {at} of operation {writer} was read by nobody, though {seen}"
+                yield Anomaly("lost-write", key, message, (writer, readers[farthest]), (value, farthest))
 
 
 def find_unseen(evidence: Evidence) -> tuple[list[Anomaly], list[str]]:
@@ -45,11 +44,11 @@ def find_unseen(evidence: Evidence) -> tuple[list[Anomaly], list[str]]:
 def _never_polled(evidence: Evidence) -> dict[str, list[tuple[int, str]]]:
     """key -> the (operation, value) of its acknowledged sends that no ok poll returned."""
     missing: dict[str, list[tuple[int, str]]] = {}
-    for place, operation in enumerate(evidence.history):
-        if operation.outcome is Outcome.OK:
-            for send in sends_of(operation):
-                if send.value not in evidence.readers.get(send.key, ()):
-                    missing.setdefault(send.key, []).append((place, send.value))
+    for key, writers in evidence.writers.items():
+        unread = writers.keys() - evidence.readers.get(key, {}).keys()
+        sends = [(writers[value], value) for value in unread if evidence.history[writers[value]].outcome is Outcome.OK]
+        if sends:
+            missing[key] = sorted(sends)
     return missing
 
 

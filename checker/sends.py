@@ -6,8 +6,8 @@ the other began comes first for certain: an unknown one may still take effect lo
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from quorumlog.checker.anomalies import Anomaly
 from quorumlog.checker.evidence import Evidence, by_process, sends_by_key
@@ -15,14 +15,13 @@ from quorumlog.checker.operations import Outcome, Send
 from quorumlog.checker.steps import describe_skip, skipped_values
 
 
-@dataclass(slots=True)
-class Placed:
-    """A send whose index is known. `index` counts in the log of its key, `number` among the operation's sends to the key."""
+class Placed(NamedTuple):
+    """A send whose place in the log of its key is known. `nth` counts the operation's sends to the key."""
 
     place: int
     value: str
-    index: int
-    number: int
+    log_index: int
+    nth: int
 
 
 def find_internal_send_steps(evidence: Evidence) -> tuple[list[Anomaly], list[Anomaly]]:
@@ -35,9 +34,9 @@ def find_internal_send_steps(evidence: Evidence) -> tuple[list[Anomaly], list[An
         for key, sends in sends_by_key(operation).items():
             placed = _placed(evidence, place, sends)
             for before, after in pairwise(placed):
-                if after.index <= before.index:
+                if after.log_index <= before.log_index:
                     found.append(_backwards("int-nonmonotonic-send", evidence, key, before, after))
-                elif after.index > before.index + 1 and after.number == before.number + 1:
+                elif after.log_index > before.log_index + 1 and after.nth == before.nth + 1:
                     allowed.append(_skip(evidence, key, before, after))
     return found, allowed
 
@@ -47,24 +46,25 @@ def find_send_steps(evidence: Evidence) -> Iterator[Anomaly]:
     for places in by_process(evidence.history).values():
         latest: dict[str, Placed] = {}
         for place in places:
+            is_ok = evidence.history[place].outcome is Outcome.OK
             for key, sends in sends_by_key(evidence.history[place]).items():
                 placed = _placed(evidence, place, sends)
                 if not placed:
                     continue
                 before = latest.get(key)
-                if before is not None and placed[0].index <= before.index and _precedes(evidence, before.place, place):
+                if before is not None and placed[0].log_index <= before.log_index and _precedes(evidence, before.place, place):
                     yield _backwards("nonmonotonic-send", evidence, key, before, placed[0])
-                if evidence.history[place].outcome is Outcome.OK:
+                if is_ok:
                     latest[key] = placed[-1]
 
 
 def _placed(evidence: Evidence, place: int, sends: list[Send]) -> list[Placed]:
-    indexes = [evidence.index_of_send(place, send) for send in sends]
-    return [
-        Placed(place, send.value, index, number)
-        for number, (send, index) in enumerate(zip(sends, indexes, strict=True))
-        if index is not None
-    ]
+    placed = []
+    for nth, send in enumerate(sends):
+        index = evidence.index_of_send(place, send)
+        if index is not None:
+            placed.append(Placed(place, send.value, index, nth))
+    return placed
 
 
 def _precedes(evidence: Evidence, place: int, later: int) -> bool:
@@ -74,16 +74,16 @@ def _precedes(evidence: Evidence, place: int, later: int) -> bool:
 
 def _backwards(kind: str, evidence: Evidence, key: str, before: Placed, after: Placed) -> Anomaly:
     offsets = evidence.logs[key].offsets
-    first = f"operation {before.place} sent {before.value!r} to offset {offsets[before.index]}"
+    first = f"operation {before.place} sent {before.value!r} to offset {offsets[before.log_index]}"
     then = "" if before.place == after.place else f"operation {after.place} of the same process "
-    message = f"{first}, then {then}sent {after.value!r} to {offsets[after.index]}"
+    message = f"{first}, then {then}sent {after.value!r} to {offsets[after.log_index]}"
     operations = tuple(dict.fromkeys((before.place, after.place)))
     return Anomaly(kind, key, message, operations, (before.value, after.value))
 
 
 def _skip(evidence: Evidence, key: str, before: Placed, after: Placed) -> Anomaly:
     log = evidence.logs[key]
-    ends = f"{before.value!r} at offset {log.offsets[before.index]} and {after.value!r} at {log.offsets[after.index]}"
-    message = f"between {ends}, both of operation {before.place}, lie {describe_skip(log, before.index, after.index)}"
-    values = (before.value, after.value, *skipped_values(log, before.index, after.index))
+    ends = f"{before.value!r} at offset {log.offsets[before.log_index]} and {after.value!r} at {log.offsets[after.log_index]}"
+    message = f"between {ends}, both of operation {before.place}, lie {describe_skip(log, before.log_index, after.log_index)}"
+    values = (before.value, after.value, *skipped_values(log, before.log_index, after.log_index))
     return Anomaly("int-send-skip", key, message, (before.place,), values)

@@ -9,11 +9,11 @@ from quorumlog.checker.operations import Outcome
 
 def find_aborted_reads(evidence: Evidence) -> Iterator[Anomaly]:
     """Anomaly: aborted-read, once for each value."""
-    for key, readers in sorted(evidence.readers.items()):
-        writers = evidence.writers.get(key, {})
-        for value, reader in readers.items():
-            writer = writers.get(value)
-            if writer is not None and evidence.history[writer].outcome is Outcome.FAIL:
+    for writer, operation in enumerate(evidence.history):
+        for send in sends_of(operation) if operation.outcome is Outcome.FAIL else ():
+            key, value = send.key, send.value
+            reader = evidence.readers.get(key, {}).get(value)
+            if reader is not None and evidence.writers[key][value] == writer:
                 message = f"{value!r} was read by operation {reader}, but its write, operation {writer}, had failed"
                 yield Anomaly("aborted-read", key, message, (writer, reader), (value,))
 
@@ -35,4 +35,4 @@ def find_precommitted_reads(evidence: Evidence) -> Iterator[Anomaly]:
 
 def count_unwritten(evidence: Evidence) -> int:
     """How many values were read that no operation of the history sent."""
-    return sum(value not in evidence.writers.get(key, {}) for key, readers in evidence.readers.items() for value in readers)
+    return sum(len(readers.keys() - evidence.writers.get(key, {}).keys()) for key, readers in evidence.readers.items())
