@@ -6,6 +6,7 @@ they are damaged, and laid back when the node has refused. A node that starts ne
 been told since must not be forgotten, so the old files are of no use any more, and if it stops later it stays down for good.
 """
 
+import contextlib
 import random
 import shutil
 import time
@@ -16,10 +17,11 @@ from typing import ClassVar, Self, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
+from quorumlog.wire.batches import BatchError, iterate_headers
 from tests.chaos.faults.fault import Fault, Struck
 from tests.chaos.stage import Disorder, Place, Stage
 from tests.chaos.targets import Ability
-from tests.cluster.segments import batches, segment_files
+from tests.cluster.segments import segment_files
 
 T = TypeVar("T")
 
@@ -185,13 +187,23 @@ def pick(things: Sequence[T], share: float) -> T | None:
 
 
 def position_in(segment: Path, share: float) -> int:
-    """A byte of some batch whose change must be noticed."""
-    whole = [batch for _, batch in batches(segment.read_bytes())]
-    number = int(share * len(whole))
-    within = int(share * 7919 % 1 * len(whole[number]))
-    if within in LEADER_EPOCH_BYTES:
-        within = LEADER_EPOCH_BYTES.stop
-    return sum(map(len, whole[:number])) + within
+    """A byte of some batch whose change must be noticed; the first byte if there is no whole batch."""
+    batch = pick(places_of_batches(segment), share)
+    if batch is None:
+        return 0
+    within = int(share * 7919 % 1 * len(batch))
+    return batch.start + (LEADER_EPOCH_BYTES.stop if within in LEADER_EPOCH_BYTES else within)
+
+
+def places_of_batches(segment: Path) -> list[range]:
+    """Where the whole batches of a segment lie, up to where a crash may have torn it."""
+    places: list[range] = []
+    log = segment.read_bytes()
+    with contextlib.suppress(BatchError):
+        for position, header in iterate_headers(log):
+            if position + header.size <= len(log):
+                places.append(range(position, position + header.size))
+    return places
 
 
 def read_through(bootstrap: str, place: Place) -> None:
