@@ -64,7 +64,7 @@ def start(
 
 
 def _wait_led(bootstrap: str, topics: list[str], partitions: int) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     deadline = time.monotonic() + LED_WITHIN_S
     while time.monotonic() < deadline:
         known = admin.list_topics(timeout=LED_WITHIN_S).topics
