@@ -162,12 +162,22 @@ def test_segments_that_go_in_the_instant_in_which_they_are_committed() -> None:
     """A paused node comes back and does much at once: what was read before it was committed still counts (seed 172)."""
     scene = Scene()
     scene.produce(1, "a" * 900)
+    scene.produce(1, "b" * 900)
     scene.look()
-    for text in ("b", "c"):
-        scene.produce(1, text * 900, followers=(2, 3))
+    for follower in (2, 3):
+        scene.fetch(follower)
+        scene.hosts[follower].flush(scene.partitions[follower])
+        scene.acknowledge(follower)
+    scene.produce(1, "c" * 900)
     scene.partitions[1].delete_records(2)
     scene.look()
     assert scene.partitions[1]._log.segments[0].base_offset == 2
+    assert scene.watch.model.ledgers[KEY].end == 2
+    for follower in (2, 3):
+        scene.fetch(follower)
+        scene.hosts[follower].flush(scene.partitions[follower])
+        scene.acknowledge(follower)
+    scene.look()
     assert scene.watch.model.ledgers[KEY].end == 3
     scene.finish()
 
