@@ -17,6 +17,7 @@ NODE_MODULE = "quorumlog.node"
 # Command -> (module, the attribute in it, what the list of commands says about it).
 COMMANDS = {
     "certs": ("quorumlog.cli.certs", "certs", "Make a CA and the certificates by which nodes know each other."),
+    "check": ("quorumlog.cli.check", "check", "Judge what clients of a cluster saw: lost, repeated, reordered records."),
     "cluster": ("quorumlog.cli.cluster", "cluster", "Look at a running cluster."),
     "completion": ("quorumlog.cli.completion", "completion", "Print the script that completes commands in your shell."),
     "consume": ("quorumlog.cli.consume", "consume", "Print the records of a topic."),
