@@ -7,6 +7,7 @@ Some guards stand behind one another: with one of them missing nothing can be se
 - the sync of a cut: at the next beginning epochs are compared again;
 - the broker epochs of a proposed in-sync set: only a lost disk makes them matter;
 - read rounds and the freshness of a session: they protect acks=1, of which nothing is judged here;
+- the rule of Raft's figure 8: entries of an old term travel in one message with the new leader's mark, and commit with it;
 - pre-votes and check-quorum: without them elections are many, not wrong.
 """
 

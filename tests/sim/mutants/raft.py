@@ -56,13 +56,6 @@ RAFT: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        name="raft-commits-old-terms-by-counting",
-        breaks="A leader commits entries of an older term only by committing one of its own (Raft, figure 8).",
-        needs="A leader cut off with an entry nobody has, another elected and cut off likewise, the first elected again and "
-        "falling right after it has spread the old entry. Elections in a row, and proposals in each term.",
-        edits=(edit(f"{CORE}._onTick", "36e45355c824", ("if commitTerm != self.__raftCurrentTerm:", "if False:")),),
-    ),
-    Mutant(
         name="raft-answers-before-the-commit",
         breaks="A proposal is answered when it is committed.",
         needs="A controller that falls right after an answer: a topic made, producer ids given, and gone.",
