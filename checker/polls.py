@@ -113,6 +113,7 @@ def _on_reads(evidence: Evidence, reader: Reader, place: int) -> Iterator[Anomal
             yield anomaly
         _move(evidence, reader, place, key, records[-1])
     if operation.outcome is Outcome.UNKNOWN and not reads:
+        reader.positions = {key: position for key, position in reader.positions.items() if not position.may_start_over}
         for position in reader.positions.values():
             position.high = math.inf
 
@@ -143,3 +144,5 @@ def _move(evidence: Evidence, reader: Reader, place: int, key: str, record: tupl
     elif key in reader.positions:
         position = reader.positions[key]
         position.high = max(position.high, index)
+        if index < position.low:  # it started over, and may have to do so again
+            del reader.positions[key]

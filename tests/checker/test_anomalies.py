@@ -192,6 +192,14 @@ CASES = {
         "1 send ok x:a@0 x:b@1 \n 2 poll ok x:[0a,1b] \n 2 assign ok x \n 2 poll ok x:[0a,1b]",
         CLEAN,
     ),
+    "assign keeps the key, and it starts over with a poll of unknown outcome": (
+        "1 send ok x:a@0 x:b@1 x:c@2 \n 2 poll ok x:[0a,1b,2c] \n 2 assign ok x \n 2 poll unknown x:[0a] \n 2 poll ok x:[1b]",
+        CLEAN,
+    ),
+    "assign keeps the key, and a poll of unknown outcome may have started over": (
+        "1 send ok x:a@0 x:b@1 x:c@2 \n 2 poll ok x:[0a,1b,2c] \n 2 assign ok x \n 2 poll unknown \n 2 poll ok x:[1b,2c]",
+        CLEAN,
+    ),
     "assign failed": (
         "1 send ok x:a@0 x:b@1 \n 2 poll ok x:[0a,1b] \n 2 assign fail x \n 2 poll ok x:[0a,1b]",
         "nonmonotonic-poll",
