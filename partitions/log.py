@@ -180,7 +180,7 @@ class Log:
     def truncate(self, offset: int, wall_ms: int, *, at_damage: bool = False) -> None:
         """Cut the log so that it ends at `offset`, or before the batch that holds it; durable on return.
 
-        With `at_damage` the cut goes before the first damaged batch on the way there. Raises DamagedBatch, before the cut or after.
+        With `at_damage` the cut goes before the first damaged batch on the way. Raises DamagedBatch, before the cut or after.
         """
         segment, position, offset, max_timestamp = self._cut_place(offset, at_damage=at_damage)
         if offset < self.start_offset:  # the log starts inside the batch that goes

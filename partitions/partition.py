@@ -249,7 +249,10 @@ class Partition:
             )
         log = self._log
         header = admit(self.tp, records, self._config)
-        if header.producer_id >= 0 and (known := log.producers.check(header, wall_ms)) is not None:
+        known = None
+        if header.producer_id >= 0:
+            known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0)
+        if known is not None:
             return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, duplicate=True)
         base_offset = log.end_offset
         header = header._replace(base_offset=base_offset, leader_epoch=self._replica.leader_epoch)

@@ -4,7 +4,8 @@ A producer may have five requests under way (`max.in.flight.requests.per.connect
 repeat of one of them is answered with the offset it got the first time. Made from batch headers alone, on leaders and followers
 alike, so a new leader knows what the old one knew. Source: KIP-98, KIP-360.
 
-A snapshot is: version uint8, producer count uint32, then for each producer, least recently heard first,
+A snapshot is: version uint8, whether producers were forgotten uint8, producer count uint32, then for each producer, least
+recently heard first,
 producer id int64, epoch int16, last heard ms int64, batch count uint8, then for each batch, oldest first,
 first sequence int32, last sequence int32, first offset int64, timestamp int64 (ms; -1 where the producer set the time).
 """
@@ -17,8 +18,8 @@ from quorumlog.wire.batches import NO_SEQUENCE, NO_TIMESTAMP, SEQUENCE_LIMIT, Ba
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 BATCHES_REMEMBERED = 5
-_VERSION = 1
-_HEAD = struct.Struct(">BI")
+_VERSION = 2
+_HEAD = struct.Struct(">BBI")
 _PRODUCER = struct.Struct(">qhqB")
 _BATCH = struct.Struct(">iiqq")
 
@@ -54,6 +55,7 @@ class ProducerStates:
         self._expiration_ms = expiration_ms
         self._producers_max = producers_max
         self._producers: dict[int, ProducerState] = {}  # least recently heard first
+        self._has_forgotten = False  # some that wrote to the log
 
     def __len__(self) -> int:
         return len(self._producers)
@@ -61,14 +63,20 @@ class ProducerStates:
     def get(self, producer_id: int) -> ProducerState | None:
         return self._producers.get(producer_id)
 
-    def check(self, header: BatchHeader, wall_ms: int) -> ProducerBatch | None:
+    def check(self, header: BatchHeader, wall_ms: int, *, log_is_whole: bool = False) -> ProducerBatch | None:
         """None if the batch may be appended, or the batch it repeats.
 
         Raises INVALID_PRODUCER_EPOCH for one of an older epoch, OUT_OF_ORDER_SEQUENCE_NUMBER for a gap. Of a producer that is
-        not known (any more) any sequence is taken, as Kafka does: its state may have expired, or gone with its records.
+        not known any more any sequence is taken, as Kafka does: its state may have expired, or gone with its records. Where
+        nothing has gone (`log_is_whole`: the log has its first record still), an unknown producer is new and begins at 0: else
+        the second of two requests, coming to a new leader alone, would overtake the first (Kafka takes it).
         """
         state = self._producers.get(header.producer_id)
-        if state is None or self._is_expired(state, wall_ms):
+        if state is None:
+            if log_is_whole and not self._has_forgotten:
+                _check_sequence(header, NO_SEQUENCE)
+            return None
+        if self._is_expired(state, wall_ms):
             return None
         if header.producer_epoch < state.epoch:
             raise ClusterError(
@@ -97,6 +105,7 @@ class ProducerStates:
         self._producers[header.producer_id] = state
         if len(self._producers) > self._producers_max:
             del self._producers[next(iter(self._producers))]
+            self._has_forgotten = True
 
     def expire(self, wall_ms: int) -> None:
         """Forget producers that were not heard for long."""
@@ -107,13 +116,15 @@ class ProducerStates:
             expired.append(producer_id)
         for producer_id in expired:
             del self._producers[producer_id]
+            self._has_forgotten = True
 
     def clear(self) -> None:
         self._producers.clear()
+        self._has_forgotten = False
 
     def encode(self) -> bytes:
         """A snapshot."""
-        parts = [_HEAD.pack(_VERSION, len(self._producers))]
+        parts = [_HEAD.pack(_VERSION, self._has_forgotten, len(self._producers))]
         for producer_id, state in self._producers.items():
             parts.append(_PRODUCER.pack(producer_id, state.epoch, state.last_heard_ms, len(state.batches)))
             parts.extend(_BATCH.pack(*batch) for batch in state.batches)
@@ -122,7 +133,8 @@ class ProducerStates:
     def restore(self, snapshot: bytes) -> None:
         """Become what a snapshot says."""
         self._producers.clear()
-        _, count = _HEAD.unpack_from(snapshot)
+        _, has_forgotten, count = _HEAD.unpack_from(snapshot)
+        self._has_forgotten = bool(has_forgotten)
         position = _HEAD.size
         for _ in range(count):
             producer_id, epoch, last_heard_ms, batch_count = _PRODUCER.unpack_from(snapshot, position)

@@ -415,7 +415,7 @@ def test_damaged_follower_is_cut_and_fetched_again() -> None:
 
 @pytest.mark.parametrize("rotten", [7, 10, 11, 16, 20, 62])
 def test_a_batch_that_rots_under_a_follower_is_cut_whichever_byte_it_is(rotten: int) -> None:
-    """A rotten length makes the next batch look damaged, not this one (simulator, seed 9): the cut goes before the first that is."""
+    """A rotten length makes the next batch look damaged, not this one (simulator, seed 9): the cut goes before this one."""
     host, other = Host(), Host(node_id=2)
     leader, follower = leading(host), followed(other)
     for i in range(12):

@@ -21,9 +21,9 @@ def states(**options: int) -> ProducerStates:
     return ProducerStates(**{"expiration_ms": 1000, "producers_max": 100, **options})
 
 
-def refusal(producers: ProducerStates, next_header: BatchHeader) -> ErrorCode:
+def refusal(producers: ProducerStates, next_header: BatchHeader, *, log_is_whole: bool = False) -> ErrorCode:
     with pytest.raises(ClusterError) as caught:
-        producers.check(next_header, 0)
+        producers.check(next_header, 0, log_is_whole=log_is_whole)
     return caught.value.code
 
 
@@ -140,3 +140,18 @@ def test_states_survive_crash_and_truncation() -> None:
     assert answer.base_offset == 25
     with pytest.raises(ClusterError):
         again.append(changed(repeat, base_sequence=27), acks=1, now=0, wall_ms=1000)
+
+
+def test_a_new_producer_begins_at_zero_where_nothing_was_forgotten() -> None:
+    """Two requests are under way when the leader dies; the second comes to the new leader first (simulator, seed 8)."""
+    producers = states(producers_max=1)
+    assert refusal(producers, header(20), log_is_whole=True) is ErrorCode.out_of_order_sequence_number
+    assert producers.check(header(20), 0, log_is_whole=False) is None
+    assert producers.check(header(0), 0, log_is_whole=True) is None
+    for producer_id in (7, 8):
+        producers.update(header(0)._replace(producer_id=producer_id), 0)
+    again = states()
+    again.restore(producers.encode())
+    assert again.check(header(20)._replace(producer_id=7), 0, log_is_whole=True) is None, "it may be the one that was forgotten"
+    again.clear()
+    assert refusal(again, header(20), log_is_whole=True) is ErrorCode.out_of_order_sequence_number
