@@ -162,7 +162,7 @@ def _slow_disk(world: "World", victim: Machine, _other: Machine, _fault: Fault) 
 
 def _failing_disk(operation: str, error: int) -> Callable[["World", Machine, Machine, Fault], End]:
     def fail(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> End:
-        world.mark_damaged(victim)
+        victim.is_damaged = True
         victim.disk.fail_next(operation, error)
         return lambda: world.ensure_up(victim)
 
@@ -170,7 +170,7 @@ def _failing_disk(operation: str, error: int) -> Callable[["World", Machine, Mac
 
 
 def _failing_store(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
-    world.mark_damaged(victim)
+    victim.is_damaged = True
     victim.store.fail_next("write" if fault.chance < 0.5 else "sync")
     return lambda: world.ensure_up(victim)
 
@@ -180,7 +180,7 @@ def _rot(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
     files = [path for path in victim.disk.files(LOGS_DIRECTORY) if path.endswith(".log") and victim.disk.size(path)]
     if files:
         path = files[int(fault.chance * len(files))]
-        world.mark_damaged(victim, path)
+        world.on_rotten(victim, path)
         victim.disk.corrupt(path, int(fault.chance * 1e6) % victim.disk.size(path))
     return lambda: None
 

@@ -112,17 +112,21 @@ class World:
         await self._until(self._all_registered, START_WITHIN_S, "not all nodes are back")
         await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
         self.in_sync_after_s = self.loop.now - healed_at
+        self.note("all replicas are in sync")
         done, _ = await asyncio.wait({running}, timeout=FINISH_WITHIN_S)
         if not done:
             raise Hang(f"the workload has not ended {FINISH_WITHIN_S} s after all faults")
         running.result()
+        self.note("every operation has begun")
         context = clients.main.context.copy()
         await self.loop.create_task(workload.finish(FINISH_WITHIN_S), context=context)
         await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
+        self.note("all is read to the end")
         await asyncio.sleep(1.0)
         self.watch.finish(self._sight())
         self._judge()
         await asyncio.gather(*(machine.stop(STOP_WITHIN_S) for machine in self.machines.values()))
+        self.note("all nodes have stopped")
 
     def _judge(self) -> None:
         verdict = check(self.history)
@@ -214,8 +218,7 @@ class World:
 
         self._background.append(self.loop.create_task(restart()))
 
-    def mark_damaged(self, machine: Machine, path: str | None = None) -> None:
-        """From now on its storage may fail, and the node stop itself."""
+    def on_rotten(self, machine: Machine, path: str) -> None:
         machine.is_damaged = True
         self.watch.on_rot(machine.node_id, path)
 

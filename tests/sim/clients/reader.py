@@ -111,8 +111,8 @@ class Reader:
         invoked = self.client.now()
         deadline = invoked + self._max_wait_s
         while True:
-            self._ask_nodes()
             polls = self._take_arrived()
+            self._ask_nodes()  # after taking: what waits to be taken is not asked for, and a node is asked for one thing at a time
             if polls or self.client.now() >= deadline:
                 break
             await self._wait(deadline - self.client.now())
