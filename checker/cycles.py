@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from quorumlog.checker.anomalies import Anomaly
 from quorumlog.checker.evidence import Evidence, polls_of, sends_of
-from quorumlog.checker.graph import cyclic_parts, shortest_cycle, shortest_path
+from quorumlog.checker.graph import SHORTEST, cyclic_parts, shortest_cycle, shortest_path
 from quorumlog.checker.operations import Operation, Outcome
 
-EDGES_TRIED_MAX = 50  # for a mixed circle in one part of the graph; the first few edges find one if there is any to speak of
+EDGES_TRIED_MAX = 20  # for a mixed circle in one part of the graph; the first few edges find one if there is any to speak of
 
 
 class Edge(NamedTuple):
@@ -101,13 +101,16 @@ def _mixed_cycle(dependencies: Dependencies, both: Successors, part: list[int]) 
     inside = set(part)
     reads = dependencies.reads
     edges = [(source, target) for source in part for target in sorted(reads.get(source, ())) if target in inside]
-    cycles = []
+    best: list[int] | None = None
     for source, target in edges[:EDGES_TRIED_MAX]:
         path = shortest_path(both, inside, target, source)
         assert path is not None, (source, target)  # the part is strongly connected
-        if any(after not in reads.get(before, ()) for before, after in pairwise(path)):
-            cycles.append([source, *path[:-1]])
-    return min(cycles, key=len, default=None)
+        is_mixed = any(after not in reads.get(before, ()) for before, after in pairwise(path))
+        if is_mixed and (best is None or len(path) < len(best)):
+            best = [source, *path[:-1]]
+        if best is not None and len(best) == SHORTEST:
+            break
+    return best
 
 
 def _pairs(cycle: list[int]) -> list[tuple[int, int]]:

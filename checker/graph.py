@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 
 Graph = Mapping[int, Iterable[int]]
 
-STARTS_MAX = 50
+STARTS_MAX = 20
+SHORTEST = 2  # nodes: nothing comes before itself
 
 
 def cyclic_parts(graph: Graph) -> list[list[int]]:
@@ -55,32 +56,35 @@ def _unwind(stack: list[int], node: int) -> list[int]:
 def shortest_cycle(graph: Graph, part: list[int]) -> list[int]:
     """A cycle in a strongly connected part, as short as any through its first nodes; the node where it begins is not repeated."""
     inside = set(part)
-    cycles = []
+    best: list[int] = []
     for start in part[:STARTS_MAX]:
-        for successor in graph[start]:
-            if successor in inside and (path := shortest_path(graph, inside, successor, start)) is not None:
-                cycles.append([start, *path[:-1]])
-    return min(cycles, key=len)
+        path = shortest_path(graph, inside, start, start)
+        assert path is not None, start  # the part is strongly connected
+        if not best or len(path) - 1 < len(best):
+            best = path[:-1]
+        if len(best) == SHORTEST:
+            break
+    return best
 
 
 def shortest_path(graph: Graph, inside: set[int], begin: int, end: int) -> list[int] | None:
-    """The nodes from `begin` to `end` by the fewest edges, within `inside`."""
-    came_from: dict[int, int | None] = {begin: None}
+    """The nodes from `begin` to `end` by the fewest edges, at least one, within `inside`."""
+    came_from: dict[int, int] = {}
     queue = deque([begin])
     while queue:
         node = queue.popleft()
-        if node == end:
-            return _way_back(came_from, node)
         for successor in graph.get(node, ()):
-            if successor in inside and successor not in came_from:
-                came_from[successor] = node
-                queue.append(successor)
+            if successor not in inside or successor in came_from:
+                continue
+            came_from[successor] = node
+            if successor == end:
+                return _way_back(came_from, begin, end)
+            queue.append(successor)
     return None
 
 
-def _way_back(came_from: Mapping[int, int | None], node: int | None) -> list[int]:
-    path: list[int] = []
-    while node is not None:
-        path.append(node)
-        node = came_from[node]
+def _way_back(came_from: Mapping[int, int], begin: int, end: int) -> list[int]:
+    path = [end]
+    while path[-1] != begin or len(path) == 1:
+        path.append(came_from[path[-1]])
     return path[::-1]
