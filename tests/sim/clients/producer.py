@@ -68,7 +68,6 @@ class Queue:
     batches: list[Batch] = field(default_factory=list)
     next_sequence: int = 0
     has_gap: bool = False  # a batch with a sequence was given up
-    is_known: bool = False  # the partition has acknowledged a batch of the present producer id
     in_flight: int = 0
     connection: Connection | None = None  # that of what is in flight
     not_before: float = 0.0  # after an attempt that failed
@@ -185,10 +184,6 @@ class Producer:
                 return
             if batch.sequence is None and self._has_gap:
                 return
-            # Of a producer that it does not know a broker takes any sequence, as Kafka's do. If the first batch is refused (the
-            # broker does not know the topic yet) and the next one is not, the first can never be stored: so it goes alone.
-            if self._is_idempotent and not queue.is_known and queue.in_flight:
-                return
             if not batch.is_in_flight:
                 self._transmit(queue, batch, connection)
 
@@ -238,10 +233,8 @@ class Producer:
     def _on_produced(self, queue: Queue, batch: Batch, produced: Any) -> None:
         match produced.error_code:
             case ErrorCode.none:
-                queue.is_known = True
                 self._settle(queue, batch, Outcome.OK, produced.base_offset if produced.base_offset >= 0 else None)
             case ErrorCode.duplicate_sequence_number:  # stored by an earlier attempt, too long ago to know where
-                queue.is_known = True
                 self._settle(queue, batch, Outcome.OK, None)
             case ErrorCode.out_of_order_sequence_number | ErrorCode.unknown_producer_id:
                 self._on_bad_sequence(queue, batch, produced)
@@ -313,7 +306,7 @@ class Producer:
             self._has_gap = False
             self._producer_id = None
             for queue in self._queues.values():
-                queue.next_sequence, queue.has_gap, queue.is_known = 0, False, False
+                queue.next_sequence, queue.has_gap = 0, False
         if self._producer_id is None and not self._is_asking:
             self._is_asking = True
             self.client.spawn(self._ask_for_id(), "asks for a producer id")

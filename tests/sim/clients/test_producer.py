@@ -115,23 +115,6 @@ def test_order_is_kept_when_the_first_of_several_is_refused() -> None:
     run(main)
 
 
-def test_the_first_batch_of_a_producer_id_goes_alone() -> None:
-    """A broker takes any first sequence: were the first batch refused and the next one taken, the first could never be stored."""
-
-    async def main(scene: Scene) -> None:
-        (partition,) = scene.cluster.create("t").partitions
-        scene.cluster.produce_errors = [(ErrorCode.unknown_topic_or_partition, False)] * 2
-        producer = make(scene)
-        for number in range(5):
-            producer.send("t", 0, (f"v{number}",))
-        await producer.flush()
-        await producer.close()
-        assert stored(partition) == values(range(5))
-        assert not scene.errors
-
-    run(main)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_dead_leader_is_replaced_without_loss_or_repeat(seed: int) -> None:
     """Whatever was under way goes to the new leader, in order."""
