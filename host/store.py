@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import rocksdict
 
 from quorumlog.host.ports import StorageError, WriteBatch
+from quorumlog.host.store_witness import Witness
 
 _MIB = 1024 * 1024
 _FIRST_PAGE_COUNT = 32  # many scans want one pair
@@ -24,10 +25,13 @@ class RocksStore:
     def __init__(self, path: str) -> None:
         """Open or create the store. Raises StorageError, also if another process has it open."""
         self.path = path
+        self._witness = Witness(path)
+        self._witness.check_manifest()
         try:
             self._db = rocksdict.Rdict(path, _options())
         except Exception as error:  # rocksdict has no class of its own for RocksDB's errors
             raise StorageError(f"cannot open the store {path}: {error}") from error
+        self._open_witness()
         self._write_lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._written_count = 0
@@ -59,9 +63,10 @@ class RocksStore:
             self._check_sound()
             if self._synced_count >= target:
                 return
-            covered = self._written_count
+            covered, sequence = self._written_count, self._db.latest_sequence_number()
             try:
                 self._db.flush_wal(True)
+                self._witness.record(sequence)
             except Exception as error:
                 raise self._failed("sync", error) from error
             self._synced_count = covered
@@ -95,9 +100,22 @@ class RocksStore:
                 return
             self._closed = True
             try:
+                sequence = self._db.latest_sequence_number()
                 self._db.close()
+                if self._failure is None:
+                    self._witness.record(sequence)
             except Exception as error:
                 raise self._failed("close", error) from error
+            finally:
+                self._witness.close()
+
+    def _open_witness(self) -> None:
+        try:
+            self._witness.check_sequence(self._db.latest_sequence_number())
+            self._witness.open_file()
+        except (StorageError, OSError) as error:
+            self._db.close()
+            raise StorageError(str(error)) from error
 
     def _page(self, start: bytes, end: bytes, count_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs of a range, as many as the page may hold; at least one if there is any."""

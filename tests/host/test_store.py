@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,7 @@ def test_after_a_failed_sync_nothing_succeeds(store: RocksStore, monkeypatch: py
         def __init__(self, database: object) -> None:
             self.write = database.write  # type: ignore[attr-defined]
             self.close = database.close  # type: ignore[attr-defined]
+            self.latest_sequence_number = database.latest_sequence_number  # type: ignore[attr-defined]
 
         def flush_wal(self, _sync: bool) -> None:
             raise Exception("IO error: no space left")
@@ -204,6 +206,7 @@ def count_flushes(
     class Counting:
         write = database.write
         close = database.close
+        latest_sequence_number = database.latest_sequence_number
 
         def flush_wal(self, sync: bool) -> None:
             flushes.append(sync)
@@ -214,3 +217,85 @@ def count_flushes(
 
     monkeypatch.setattr(store, "_db", Counting())
     return flushes
+
+
+SYNCED_COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store as a crash leaves it: two tables, a log, every write synced but the last one."""
+    path = tmp_path_factory.mktemp("witness") / "store"
+    store = RocksStore(str(path))
+    for number in range(SYNCED_COUNT):
+        store.write(put((b"k%02d" % number, b"v" * 100)))
+        store.sync()
+        if number in (20, 40):
+            store._db.flush()
+    store.write(put((b"l", b"never synced")))
+    crashed = path.with_name("crashed")
+    shutil.copytree(path, crashed)
+    store.close()
+    return crashed
+
+
+def reopened(store: Path, name: str, *, cut_to: int) -> list[tuple[bytes, bytes]]:
+    """What a copy holds whose last file of that kind was cut. Raises StorageError if it is refused."""
+    copy = Path(tempfile.mkdtemp(dir=store.parent)) / "store"
+    shutil.copytree(store, copy)
+    with max(copy.glob(name)).open("r+b") as file:
+        file.truncate(cut_to)
+    opened = RocksStore(str(copy))
+    try:
+        return content(opened)
+    finally:
+        opened.close()
+
+
+def size_of(store: Path, name: str) -> int:
+    return max(store.glob(name)).stat().st_size
+
+
+def test_what_was_never_synced_may_be_missing(synced: Path) -> None:
+    """The end of the log, as a power cut tears it: the store opens with all that was synced."""
+    size = size_of(synced, "*.log")
+    assert len(reopened(synced, "*.log", cut_to=size)) == SYNCED_COUNT + 1
+    assert len(reopened(synced, "*.log", cut_to=size - 5)) == SYNCED_COUNT
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", ["*.log", "MANIFEST-*", "*.sst"])
+def test_a_store_that_lost_what_was_synced_is_refused(synced: Path, name: str, share: float) -> None:
+    """RocksDB alone takes a log or a manifest that was cut for a torn one, and forgets without a word."""
+    with pytest.raises(StorageError):
+        reopened(synced, name, cut_to=int(size_of(synced, name) * share))
+
+
+def test_a_store_without_its_manifest_is_refused(synced: Path, tmp_path: Path) -> None:
+    """RocksDB alone would begin an empty one."""
+    shutil.copytree(synced, tmp_path / "store")
+    (tmp_path / "store" / "CURRENT").unlink()
+    with pytest.raises(StorageError, match="damaged"):
+        RocksStore(str(tmp_path / "store"))
+
+
+def test_what_was_written_at_the_close_is_witnessed_too(tmp_path: Path) -> None:
+    """The tables that a clean stop writes are in the manifest's last bytes."""
+    path = tmp_path / "store"
+    store = RocksStore(str(path))
+    store.write(put((b"k", b"v")))
+    store.close()
+    size = size_of(path, "MANIFEST-*")
+    assert reopened(path, "MANIFEST-*", cut_to=size) == [(b"k", b"v")]
+    with pytest.raises(StorageError):
+        reopened(path, "MANIFEST-*", cut_to=size - 1)
+
+
+@pytest.mark.parametrize("witness", [b"", bytes(32), b"QLW1" + bytes(range(28))])
+def test_a_witness_that_cannot_be_read_asks_for_nothing(synced: Path, tmp_path: Path, witness: bytes) -> None:
+    """It was being written when the power failed, or its own bytes have rotted: the store is as good as before."""
+    shutil.copytree(synced, tmp_path / "store")
+    (tmp_path / "store" / "SYNCED").write_bytes(witness)
+    store = RocksStore(str(tmp_path / "store"))
+    assert len(content(store)) == SYNCED_COUNT + 1
+    store.close()
