@@ -8,6 +8,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Self
 FS_IOC_SHUTDOWN = 0x8004587D
 NO_LOG_FLUSH = struct.pack("I", 2)
 IMAGE_BYTES = 256 << 20
+RELEASE_TIMEOUT_S = 20.0
 
 
 class Images:
@@ -65,13 +67,24 @@ class Images:
     def _unmount(self, point: Path) -> None:
         _run("umount", str(point))
         self._mounted.remove(point)
+        self._wait_released(self._images[point])
+
+    def _wait_released(self, image: Path) -> None:
+        """A process that was just put into a mount namespace of its own, a container for instance, may hold a copy of the mount
+        for a moment. Mounted again before it lets go, the image would be the same file system still, without power."""
+        deadline = time.monotonic() + RELEASE_TIMEOUT_S
+        while _run("losetup", "--associated", str(image)):
+            if time.monotonic() > deadline:
+                raise OSError(f"{image} is unmounted, but still in use after {RELEASE_TIMEOUT_S:g} s")
+            time.sleep(0.05)
 
     def _unmount_all(self) -> None:
         for point in list(self._mounted):
             self._unmount(point)
 
 
-def _run(*command: str) -> None:
+def _run(*command: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     if done.returncode != 0:
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
