@@ -45,10 +45,10 @@ def run_twice(seed: int) -> Result:
     return first
 
 
-def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, processes: int | None = None) -> Iterator[Result]:
+def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, jobs: int | None = None) -> Iterator[Result]:
     """As they come."""
     context = get_context("spawn")
-    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context, max_tasks_per_child=RUNS_PER_PROCESS) as pool:
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context, max_tasks_per_child=RUNS_PER_PROCESS) as pool:
         for future in as_completed([pool.submit(run, seed) for seed in seeds]):
             yield future.result()
 
@@ -56,16 +56,17 @@ def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, p
 @click.group(invoke_without_command=True)
 @click.option("--seed", type=int, help="One run.")
 @click.option("--seeds", help="Many: A..B, both included.")
+@click.option("--jobs", type=click.IntRange(min=1), help="How many at a time; by default one a core.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table")
 @click.pass_context
-def main(context: click.Context, seed: int | None, seeds: str | None, output: str) -> None:
+def main(context: click.Context, seed: int | None, seeds: str | None, jobs: int | None, output: str) -> None:
     """Whole clusters on virtual time, their faults drawn from seeds."""
     if context.invoked_subcommand is not None:
         return
     if seed is not None:
         tell_one(run_seed(seed), draw_plan(seed), output)
     elif seeds is not None:
-        tell_many(parse_seeds(seeds), run_seed, output)
+        tell_many(parse_seeds(seeds), run_seed, output, jobs)
     else:
         raise click.UsageError("give --seed N or --seeds A..B")
 
@@ -110,13 +111,13 @@ def tell_one(result: Result, plan: Plan, output: str) -> None:
         sys.exit(1)
 
 
-def tell_many(seeds: range, run: Callable[[int], Result], output: str) -> None:
+def tell_many(seeds: range, run: Callable[[int], Result], output: str, jobs: int | None = None) -> None:
     """Run and sum up; exit status 1 if any failed."""
     results: list[Result] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("seeds", total=len(seeds))
-        for result in run_many(seeds, run):
+        for result in run_many(seeds, run, jobs=jobs):
             results.append(Result(**{**asdict(result), "events": ()}))
             if result.failure is not None:
                 console.print(f"seed {result.seed}: {result.failure}", markup=False, highlight=False)

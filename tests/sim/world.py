@@ -11,6 +11,7 @@ import gc
 import hashlib
 import logging
 import random
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -322,13 +323,14 @@ class World:
         self.loop.set_exception_handler(lambda _loop, _context: None)
         logging.disable()
         try:
-            for task in self._graveyard:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                with suppress(BaseException):
-                    task.get_coro().close()  # type: ignore[union-attr]
+            with warnings.catch_warnings(action="ignore"):
+                for task in self._graveyard:
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    with suppress(BaseException):
+                        task.get_coro().close()  # type: ignore[union-attr]
+                self._graveyard.clear()
         finally:
             logging.disable(logging.NOTSET)
-        self._graveyard.clear()
         self.loop.close()
 
 

@@ -52,7 +52,7 @@ class FakePartition:
     def append(self, records: bytes) -> int:
         """The offset that the first record got, now or before."""
         header = read_header(records)
-        if header.is_idempotent and (known := self.producers.check(header, 0)) is not None:
+        if header.is_idempotent and (known := self.producers.check(header, 0, log_is_whole=True)) is not None:
             return known.first_offset
         header = header._replace(base_offset=self.end, leader_epoch=self.epoch)
         prefix = stamped_prefix(header, base_offset=header.base_offset, leader_epoch=self.epoch)

@@ -112,7 +112,7 @@ class Reader:
         deadline = invoked + self._max_wait_s
         while True:
             polls = self._take_arrived()
-            self._ask_nodes()  # after taking: what waits to be taken is not asked for, and a node is asked for one thing at a time
+            self._ask_nodes()  # after taking: what waits to be taken is not asked for
             if polls or self.client.now() >= deadline:
                 break
             await self._wait(deadline - self.client.now())
