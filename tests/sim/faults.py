@@ -169,6 +169,16 @@ def _failing_disk(operation: str, error: int) -> Callable[["World", Machine, Mac
     return fail
 
 
+def _unreadable(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
+    """A bad sector: the next read of one segment fails."""
+    paths = _segments(victim)
+    if paths:
+        path = paths[int(fault.chance * len(paths))]
+        world.on_rotten(victim, path)
+        victim.disk.fail_next("read", errno.EIO, path)
+    return lambda: None
+
+
 def _failing_store(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
     victim.is_damaged = True
     victim.store.fail_next("write" if fault.chance < 0.5 else "sync")
@@ -177,12 +187,17 @@ def _failing_store(world: "World", victim: Machine, _other: Machine, fault: Faul
 
 def _rot(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
     """One byte of one segment is not what was written."""
-    files = [path for path in victim.disk.files(LOGS_DIRECTORY) if path.endswith(".log") and victim.disk.size(path)]
-    if files:
-        path = files[int(fault.chance * len(files))]
+    paths = _segments(victim)
+    if paths:
+        path = paths[int(fault.chance * len(paths))]
         world.on_rotten(victim, path)
         victim.disk.corrupt(path, int(fault.chance * 1e6) % victim.disk.size(path))
     return lambda: None
+
+
+def _segments(victim: Machine) -> list[str]:
+    """The files of all segments that hold anything."""
+    return [path for path in victim.disk.files(LOGS_DIRECTORY) if path.endswith(".log") and victim.disk.size(path)]
 
 
 def _wipe(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> End:
@@ -219,6 +234,7 @@ STRIKES: dict[str, Callable[["World", Machine, Machine, Fault], End]] = {
     "sync error": _failing_disk("sync", errno.EIO),
     "store error": _failing_store,
     "rot": _rot,
+    "read error": _unreadable,
     "wipe": _wipe,
     "wall clock": _wall_clock,
 }

@@ -79,7 +79,7 @@ FLEETING = (
     "slow disk",
 )
 RARE = ("power", "power", "power of all", "bridge", "isolate from clients", "wall clock", "kill at start")
-DAMAGE = ("write error", "sync error", "store error", "rot", "no space")
+DAMAGE = ("read error", "write error", "sync error", "store error", "rot", "no space")
 WIPE = "wipe"
 
 
