@@ -13,7 +13,9 @@ import random
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, TypeVarTuple
+
+Ts = TypeVarTuple("Ts")
 
 CALLBACKS_AT_ONE_INSTANT_MAX = 100_000
 TIMER_SLACK_S = 1e-9  # a timer must not fire before its time by a rounding of another process's clock
@@ -120,23 +122,29 @@ class SimLoop(asyncio.BaseEventLoop):
         if not lane.is_listed:
             self.enlist(lane)
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> asyncio.Handle:
         if context is None:
             context = copy_context()
         handle = asyncio.Handle(callback, args, self, context)
         self._put(handle, context)
         return handle
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         """From a thread of a process to its event loop."""
         lane = (context or copy_context()).get(LANE, self._outside.main)
         assert lane is not None
         return self.call_soon(callback, *args, context=lane.process.main.context.copy())
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         return self._set_timer(self._now + max(0.0, delay) / self._process.rate, callback, args, context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         process = self._process
         return self._set_timer((when - process.offset_s) / process.rate, callback, args, context)
 
