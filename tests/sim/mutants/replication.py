@@ -219,7 +219,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.append",
-                "88293cabf258",
+                "d1e50c9a3c97",
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),

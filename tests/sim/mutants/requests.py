@@ -58,7 +58,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
-        edits=(edit(f"{PARTITION}.append", "88293cabf258", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
+        edits=(edit(f"{PARTITION}.append", "d1e50c9a3c97", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
     ),
     Mutant(
         name="keeps-waiters-of-a-lost-leadership",

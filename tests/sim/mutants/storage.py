@@ -151,7 +151,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.producers:ProducerStates.check",
-                "a32e7d12ace6",
+                "9f1ec622eb92",
                 (
                     "        if batch.first_sequence == header.base_sequence and batch.last_sequence == header.last_sequence:\n"
                     "            return batch\n",
@@ -176,7 +176,7 @@ STORAGE: tuple[Mutant, ...] = (
         needs="A leader that falls out of favour with several batches of one producer that nobody has, is cut, and leads "
         "again before the producer has sent them all to the leader between. Leaders that move often, producers with "
         "requests under way.",
-        edits=(edit(f"{LOG}:Log.truncate", "8079a0f37f74", ("self.restore_producers(wall_ms)", "pass")),),
+        edits=(edit(f"{LOG}:Log.truncate", "91aeaffa3c43", ("self.restore_producers(wall_ms)", "pass")),),
     ),
     Mutant(
         name="reuses-a-directory",
