@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from quorumlog.wire.batches import BatchError, iterate_headers
 from tests.chaos.faults.fault import Fault, Struck
@@ -208,19 +208,29 @@ def places_of_batches(segment: Path) -> list[range]:
 
 def read_through(bootstrap: str, place: Place) -> None:
     """Read a partition from its start to its present end, whoever leads it meanwhile. Raises Disorder if that takes long."""
-    settings = {"group.id": "chaos", "enable.auto.commit": False, "enable.partition.eof": True, "auto.offset.reset": "earliest"}
-    consumer = Consumer({"bootstrap.servers": bootstrap, "log_level": 0, **settings})
-    consumer.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING)])
+    consumer = Consumer({"bootstrap.servers": bootstrap, "log_level": 0, "group.id": "chaos", "enable.auto.commit": False})
     deadline = time.monotonic() + READ_TIMEOUT_S
+    position, end = 0, -1
     try:
-        while time.monotonic() < deadline:
-            for message in consumer.consume(10_000, 0.5):
-                error = message.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    return
-        raise Disorder(f"{place.key} cannot be read to its end within {READ_TIMEOUT_S:g} s")
+        consumer.assign([TopicPartition(place.topic, place.partition, OFFSET_BEGINNING)])
+        while not 0 <= end <= position:
+            if time.monotonic() > deadline:
+                raise Disorder(f"{place.key} cannot be read to its end within {READ_TIMEOUT_S:g} s: at {position} of {end}")
+            if end < 0:
+                end = _end_of(consumer, place)
+            offsets = [message.offset() for message in consumer.consume(1000, 0.2) if message.error() is None]
+            position = max([position, *(offset + 1 for offset in offsets)])
     finally:
         consumer.close()
+
+
+def _end_of(consumer: Consumer, place: Place) -> int:
+    """The high watermark; -1 if nobody says it just now."""
+    try:
+        answer = consumer.get_watermark_offsets(TopicPartition(place.topic, place.partition), timeout=3.0)
+    except KafkaException:
+        return -1
+    return -1 if answer is None else int(answer[1])
 
 
 def harm(path: Path, position: int, *, cut: bool) -> None:
