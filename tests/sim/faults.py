@@ -134,13 +134,21 @@ def _half_open(world: "World", victim: Machine, other: Machine, fault: Fault) ->
 def _slow_link(world: "World", victim: Machine, other: Machine, _fault: Fault) -> End:
     link = (victim.node_id, other.node_id)
     world.slow_links[link] = SLOW_LINK_S
-    return lambda: world.slow_links.pop(link, None) and None
+
+    def end() -> None:
+        world.slow_links.pop(link, None)
+
+    return end
 
 
 def _lossy_link(world: "World", victim: Machine, other: Machine, _fault: Fault) -> End:
     link = (victim.node_id, other.node_id)
     world.lossy_links[link] = LOSS
-    return lambda: world.lossy_links.pop(link, None) and None
+
+    def end() -> None:
+        world.lossy_links.pop(link, None)
+
+    return end
 
 
 def _isolate_from_clients(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> End:

@@ -174,7 +174,7 @@ class SimLoop(asyncio.BaseEventLoop):
             self.enlist(lane)
             if self.callbacks - before > CALLBACKS_AT_ONE_INSTANT_MAX:
                 raise Stuck(f"{lane.process.name} goes on and on at {self._now:.3f} s: {list(lane.ready)[:3]}")
-            if self._stopping:
+            if self._stopping:  # type: ignore[attr-defined]
                 return
         self.look()
 
@@ -215,7 +215,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 return
         raise Stuck(f"nothing will ever happen after {self._now:.3f} s")
 
-    async def create_server(self, protocol_factory: Any, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+    async def create_server(self, protocol_factory: Any, *_: Any, **__: Any) -> Any:
         assert self.listen is not None
         return self.listen(self._process.node_id, protocol_factory)
 

@@ -327,7 +327,7 @@ class World:
                 for task in self._graveyard:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     with suppress(BaseException):
-                        task.get_coro().close()  # type: ignore[union-attr]
+                        task.get_coro().close()
                 self._graveyard.clear()
         finally:
             logging.disable(logging.NOTSET)
