@@ -1,5 +1,6 @@
 """What chaos damages is damaged: one bit or a cut, at a place that a reader must notice."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,7 +100,7 @@ class FakeStage:
         return self.does_start
 
     def files(self) -> dict[str, bytes]:
-        paths = (path for part in ("store", "raft") for path in (self.data_dir / part).iterdir())
+        paths = (path for part in ("store", "raft") for path in (self.data_dir / part).glob("*"))
         return {path.name: path.read_bytes() for path in paths}
 
 
@@ -113,6 +114,16 @@ def test_refused_the_old_files_are_laid_back(tmp_path: Path, fault: type[Damaged
         assert "start refused" in struck.detail
         assert stage.files() == stage.sound
     assert not (tmp_path / "lost+found" / "kept").exists()
+
+
+def test_a_node_without_a_snapshot(tmp_path: Path) -> None:
+    """It has none before its quorum has decided much: the store alone is laid back, and there is no snapshot to damage."""
+    stage: Any = FakeStage(tmp_path, does_start=False)
+    shutil.rmtree(tmp_path / "raft")
+    assert "nothing damaged" in DamagedSnapshot(0.0, 0, clean=True, cut=True, place=0.5).begin(stage).detail
+    del stage.sound["snapshot"]
+    assert "refused" in DamagedStore(0.0, 0, clean=True, cut=True, place=0.5).begin(stage).detail
+    assert stage.files() == stage.sound
 
 
 def test_started_the_node_goes_on_with_what_it_has(tmp_path: Path) -> None:

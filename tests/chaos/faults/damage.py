@@ -26,6 +26,7 @@ from tests.cluster.segments import segment_files
 T = TypeVar("T")
 
 LEADER_EPOCH_BYTES = range(12, 16)  # of a batch: its CRC does not cover them, and nothing else tells them from others
+PARTS = ("store", "raft")  # what lies in a data directory besides the logs; the second comes with the first snapshot
 LEAD_TIMEOUT_S = 30.0
 MENDED_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 60.0
@@ -146,13 +147,14 @@ class DamagedFile(Damage):
         raise NotImplementedError
 
     def _keep(self, stage: Stage) -> None:
-        for part in ("store", "raft"):
-            shutil.copytree(self._directory(stage) / part, self._kept(stage) / part, dirs_exist_ok=True)
+        for part in PARTS:
+            if (self._directory(stage) / part).exists():
+                shutil.copytree(self._directory(stage) / part, self._kept(stage) / part)
 
     def _lay_back(self, stage: Stage) -> None:
-        for part in ("store", "raft"):
-            shutil.rmtree(self._directory(stage) / part)
-            shutil.copytree(self._kept(stage) / part, self._directory(stage) / part)
+        for part in self._kept(stage).iterdir():
+            shutil.rmtree(self._directory(stage) / part.name)
+            shutil.copytree(part, self._directory(stage) / part.name)
 
     def _kept(self, stage: Stage) -> Path:
         return self._directory(stage) / "lost+found" / "kept"
