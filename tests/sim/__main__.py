@@ -10,21 +10,19 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict
-from multiprocessing import get_context
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from tests.sim.many import run_many, run_twice
 from tests.sim.plan import Plan
 from tests.sim.run import Result, draw_plan, run_seed
 from tests.sim.shrink import Shrinker
 
-RUNS_PER_PROCESS = 100  # then a new one: what a run leaves to the garbage collector goes with it
 FAILURES_SHOWN = 20
 console = Console(stderr=True)
 
@@ -35,22 +33,6 @@ def parse_seeds(text: str) -> range:
         return range(int(first), int(last if dots else first) + 1)
     except ValueError:
         raise click.BadParameter(f"{text!r}; expected a number, or A..B") from None
-
-
-def run_twice(seed: int) -> Result:
-    """A failure if the two runs differ."""
-    first, second = run_seed(seed), run_seed(seed)
-    if first.trace != second.trace and first.failure is None:
-        return Result(**{**asdict(second), "failure": f"runs differ: {first.trace} and {second.trace}"})
-    return first
-
-
-def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, jobs: int | None = None) -> Iterator[Result]:
-    """As they come."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context, max_tasks_per_child=RUNS_PER_PROCESS) as pool:
-        for future in as_completed([pool.submit(run, seed) for seed in seeds]):
-            yield future.result()
 
 
 @click.group(invoke_without_command=True)
@@ -101,7 +83,7 @@ def tell_one(result: Result, plan: Plan, output: str) -> None:
             click.echo(f"  {fault}")
         click.echo(
             f"{result.operations} operations, {result.messages} messages, {result.simulated_s:.1f} s simulated in "
-            f"{result.real_s:.2f} s, in sync {result.in_sync_after_s:.1f} s after the healing, trace {result.trace}"
+            f"{result.cpu_s:.2f} s of processor time, in sync {result.in_sync_after_s:.1f} s after the healing, trace {result.trace}"
         )
         for event in result.events:
             click.echo(f"  {event}")
@@ -133,12 +115,12 @@ def tell_many(seeds: range, run: Callable[[int], Result], output: str, jobs: int
 
 
 def _sums(results: list[Result]) -> dict[str, float]:
-    simulated, real = sum(result.simulated_s for result in results), sum(result.real_s for result in results)
+    simulated, cpu = sum(result.simulated_s for result in results), sum(result.cpu_s for result in results)
     return {
         "operations": sum(result.operations for result in results),
         "messages": sum(result.messages for result in results),
         "simulated_s": round(simulated, 1),
-        "simulated_s_per_core_second": round(simulated / real, 1) if real else 0.0,
+        "simulated_s_per_core_second": round(simulated / cpu, 1) if cpu else 0.0,
         "worst_in_sync_after_s": round(max((result.in_sync_after_s for result in results), default=0.0), 2),
     }
 

@@ -1,0 +1,27 @@
+"""Many runs, on all cores. (Not in __main__: a spawned process could not import from there.)"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+
+from tests.sim.run import Result, run_seed
+
+RUNS_PER_PROCESS = 100  # then a new one: what a run leaves to the garbage collector goes with it
+
+
+def run_twice(seed: int) -> Result:
+    """A failure if the two runs differ."""
+    first, second = run_seed(seed), run_seed(seed)
+    if first.trace != second.trace and first.failure is None:
+        return replace(second, failure=f"runs differ: {first.trace} and {second.trace}")
+    return first
+
+
+def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, jobs: int | None = None) -> Iterator[Result]:
+    """As they come."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context, max_tasks_per_child=RUNS_PER_PROCESS) as pool:
+        for future in as_completed([pool.submit(run, seed) for seed in seeds]):
+            yield future.result()
