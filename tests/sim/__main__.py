@@ -82,8 +82,8 @@ def tell_one(result: Result, plan: Plan, output: str) -> None:
         for fault in plan.faults:
             click.echo(f"  {fault}")
         click.echo(
-            f"{result.operations} operations, {result.messages} messages, {result.simulated_s:.1f} s simulated in {result.cpu_s:.2f} s "
-            f"of processor time, in sync {result.in_sync_after_s:.1f} s after the healing, trace {result.trace}"
+            f"{result.operations} operations, {result.messages} messages, {result.simulated_s:.1f} s simulated in "
+            f"{result.cpu_s:.2f} s of CPU, in sync {result.in_sync_after_s:.1f} s after the healing, trace {result.trace}"
         )
         for event in result.events:
             click.echo(f"  {event}")

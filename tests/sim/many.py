@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from itertools import islice
 from multiprocessing import get_context
 
 from tests.sim.run import Result, run_seed
@@ -21,7 +22,9 @@ def run_twice(seed: int) -> Result:
 
 def run_many(seeds: Iterable[int], run: Callable[[int], Result] = run_seed, *, jobs: int | None = None) -> Iterator[Result]:
     """As they come."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=context, max_tasks_per_child=RUNS_PER_PROCESS) as pool:
-        for future in as_completed([pool.submit(run, seed) for seed in seeds]):
-            yield future.result()
+    count, waiting = jobs or os.cpu_count() or 1, iter(seeds)
+    # No `max_tasks_per_child`: the pools of Python 3.11 and 3.12 can stop for ever when a process has done its share.
+    while some := list(islice(waiting, RUNS_PER_PROCESS * count)):
+        with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+            for future in as_completed([pool.submit(run, seed) for seed in some]):
+                yield future.result()

@@ -16,7 +16,6 @@ from .judges import run_planted
 from .mutant import Mutant
 
 HASH_SEED = "0"
-RUNS_PER_PROCESS_MAX = 50  # the simulator keeps the garbage collector off
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ def hunting(*, judge: str | None, workers: int, seconds_max: float) -> Iterator[
     """`workers` processes, in which a seed may take `seconds_max` of real time; with `judge`, it judges all mutants."""
     before = os.environ.get("PYTHONHASHSEED")
     os.environ["PYTHONHASHSEED"] = HASH_SEED
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_be_quiet, max_tasks_per_child=RUNS_PER_PROCESS_MAX)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_be_quiet)
     try:
         yield Hunt(pool, judge=judge, workers=workers, seconds_max=seconds_max)
     finally:
