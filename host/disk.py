@@ -20,6 +20,7 @@ from quorumlog.host.ports import Buffer, DiskFile, StorageError
 LOCK_NAME = "lock"
 
 _BUFFERS_PER_CALL = 1024  # IOV_MAX on Linux
+_REWRITE_BYTES = 1 << 20  # at a time
 _UNFINISHED = "~"  # no topic may hold this character, so no partition's directory ends with it
 
 
@@ -109,6 +110,7 @@ class RealFile:
 
     def __init__(self, path: str, full_path: str) -> None:
         self.path = path
+        self._full_path = full_path
         with _storage_errors("open", path):
             self._fd = os.open(full_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             self._size = os.fstat(self._fd).st_size
@@ -135,6 +137,18 @@ class RealFile:
         with _storage_errors("sync", self.path):
             os.fdatasync(self._fd)
 
+    def rewrite(self, offset: int, size: int) -> None:
+        if not 0 <= offset <= offset + size <= self._size:
+            raise ValueError(f"cannot rewrite {size} bytes from {offset} of {self.path}, which has {self._size}")
+        with _storage_errors("rewrite", self.path):
+            # A descriptor of its own: in append mode Linux writes at the end, whatever offset it is told.
+            fd = os.open(self._full_path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                for start in range(offset, offset + size, _REWRITE_BYTES):
+                    _rewrite(fd, start, min(_REWRITE_BYTES, offset + size - start))
+            finally:
+                os.close(fd)
+
     def truncate(self, size: int) -> None:
         if not 0 <= size <= self._size:
             raise ValueError(f"cannot cut {self.path} of {self._size} bytes to {size}")
@@ -158,6 +172,15 @@ def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
             written += count
             pending = _behind(pending, count)
     return written
+
+
+def _rewrite(fd: int, offset: int, size: int) -> None:
+    end = offset + size
+    while offset < end:
+        data = os.pread(fd, end - offset, offset)
+        if not data:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        offset += os.pwrite(fd, data, offset)
 
 
 def _behind(views: list[memoryview], count: int) -> list[memoryview]:

@@ -66,6 +66,13 @@ class DiskFile(Protocol):
         """Make everything appended so far durable. Blocking; may be called from another thread, concurrently with append."""
         ...
 
+    def rewrite(self, offset: int, size: int) -> None:
+        """Write `size` bytes from `offset` again as they are, so that the next sync saves them even if one before it failed.
+
+        Without that it would report success and save nothing: after a failed sync the kernel takes the pages for clean.
+        """
+        ...
+
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes (durable after the next sync)."""
         ...

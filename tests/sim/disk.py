@@ -18,13 +18,15 @@ class _Content:
     """What a file holds, now and after a power cut.
 
     A cut is certain to leave `live[:synced_size]`; `lost_to_truncation` is what the medium still holds behind it because
-    a truncation was not synced yet.
+    a truncation was not synced yet. A sync of `live[lost_from:lost_to]` failed: memory has these bytes, the medium never gets
+    them, until they are written again (fsyncgate). A truncation is not forgotten so: it is in the file system's journal.
     """
 
     live: bytearray = field(default_factory=bytearray)
     synced_size: int = 0
     lost_to_truncation: bytes = b""
-    sync_failed: bool = False
+    lost_from: int = 0
+    lost_to: int = 0
 
 
 class SimDisk:
@@ -184,11 +186,11 @@ class SimDisk:
         try:
             self._fail_if_told("sync", path)
         except StorageError:
-            content.sync_failed = True
+            content.lost_from, content.lost_to = content.synced_size, len(content.live)
             raise
         self.sync_count += 1
-        # After a failed fsync the kernel forgets the dirty pages: the next fsync succeeds and has saved nothing (fsyncgate).
-        if not content.sync_failed:
+        # After a failed fsync the kernel takes the dirty pages for clean: the next fsync succeeds and has saved nothing.
+        if content.lost_from >= content.lost_to:
             content.synced_size, content.lost_to_truncation = len(content.live), b""
 
     # Inside
@@ -224,7 +226,8 @@ class SimDisk:
             content.live = bytearray(kept + content.lost_to_truncation)
         else:
             content.live = bytearray(kept + self._torn(bytes(content.live[content.synced_size :])))
-        content.synced_size, content.lost_to_truncation, content.sync_failed = len(content.live), b"", False
+        content.synced_size, content.lost_to_truncation = len(content.live), b""
+        content.lost_from = content.lost_to = 0
 
     def _torn(self, tail: bytes) -> bytes:
         """What a power cut leaves of unsynced bytes: nothing, all, a prefix, or a prefix with sectors of zeros and rubbish."""
@@ -281,6 +284,13 @@ class SimFile:
         self._check_usable()
         self._disk.sync(self.path, self._content)
 
+    def rewrite(self, offset: int, size: int) -> None:
+        self._check_usable()
+        content = self._content
+        assert 0 <= offset <= offset + size <= len(content.live), (self.path, offset, size, len(content.live))
+        if offset <= content.lost_from:
+            content.lost_from = max(content.lost_from, offset + size)
+
     def truncate(self, size: int) -> None:
         self._check_usable()
         content = self._content
@@ -288,6 +298,7 @@ class SimFile:
         if size < content.synced_size:
             content.lost_to_truncation = bytes(content.live[size : content.synced_size]) + content.lost_to_truncation
             content.synced_size = size
+        content.lost_to = min(content.lost_to, size)
         del content.live[size:]
 
     def close(self) -> None:
