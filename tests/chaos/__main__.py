@@ -11,6 +11,8 @@ import logging
 import os
 import random
 import shutil
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +56,8 @@ def main(
     """Break nodes for a while; nothing that was acknowledged may be missing."""
     if report is not None:
         ensure_possible(report)
+    # A time limit ends us by SIGTERM: the nodes, mounts and namespaces must go with us.
+    signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(128 + signal.SIGTERM))
     seed = random.randrange(1 << 32) if seed is None else seed
     try:
         target = make_target(target_name)

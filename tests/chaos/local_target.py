@@ -16,7 +16,7 @@ from pathlib import Path
 from quorumlog.cli.certs import make_certificates
 from quorumlog.host.local_cluster import NODE_COMMAND, describe_exit, environment, quoted_log, unreadiness
 from quorumlog.host.local_layout import HOST, LocalNode, ReservedPorts, toml_text
-from quorumlog.host.processes import Process, send_signal, spawn, wait_for_effect, wait_gone
+from quorumlog.host.processes import Process, find_process, send_signal, spawn, wait_for_effect, wait_gone
 from tests.chaos.disks import LocalDisks
 from tests.chaos.network import Network, NetworkError
 from tests.chaos.targets import Ability, TargetError
@@ -109,14 +109,12 @@ class LocalTarget:
             raise TargetError(f"nodes {late} have not stopped within {STOP_TIMEOUT_S:g} s")
 
     def close(self) -> None:
-        self.kill(*NODES)
-        if self.disks:
-            self.disks.close()
-        if self.links:
-            self.links.close()
-        if self._ports:
-            self._ports.release()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.ExitStack() as last_first:
+            last_first.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            for owned in (self._ports, self.links, self.disks):
+                if owned is not None:
+                    last_first.callback(owned.release if isinstance(owned, ReservedPorts) else owned.close)
+            last_first.callback(self._kill_all)
 
     def wait_ready(self, timeout_s: float) -> None:
         self._wait_ready([node for node in NODES if node in self._children], timeout_s)
@@ -173,6 +171,14 @@ class LocalTarget:
             self.links.heal()
 
     # Inside
+
+    def _kill_all(self) -> None:
+        """Also a node that was just being started when we were interrupted, and is in no list yet."""
+        self.kill(*NODES)
+        for node in self._layout.values():
+            if (pid := find_process(node.run_words)) is not None:
+                send_signal(pid, signal.SIGKILL)
+                wait_gone(pid, KILL_TIMEOUT_S)
 
     def _made_network(self) -> Network | None:
         try:

@@ -65,9 +65,21 @@ class Images:
         self._mounted.append(point)
 
     def _unmount(self, point: Path) -> None:
-        _run("umount", str(point))
+        self._wait_let_go(point)
         self._mounted.remove(point)
         self._wait_released(self._images[point])
+
+    def _wait_let_go(self, point: Path) -> None:
+        """Unmount it. Of a process that was killed just now the kernel may still be closing files."""
+        deadline = time.monotonic() + RELEASE_TIMEOUT_S
+        while True:
+            try:
+                _run("umount", str(point))
+                return
+            except OSError as error:
+                if "busy" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     def _wait_released(self, image: Path) -> None:
         """A process that was just put into a mount namespace of its own, a container for instance, may hold a copy of the mount

@@ -220,8 +220,8 @@ def read_through(bootstrap: str, place: Place) -> None:
                 raise Disorder(f"{place.key} cannot be read to its end within {READ_TIMEOUT_S:g} s: at {position} of {end}")
             if end < 0:
                 end = _end_of(consumer, place)
-            offsets = [message.offset() for message in consumer.consume(1000, 0.2) if message.error() is None]
-            position = max([position, *(offset + 1 for offset in offsets)])
+            records = [message for message in consumer.consume(1000, 0.2) if message.error() is None]
+            position = max([position, *(int(record.offset() or 0) + 1 for record in records)])
     finally:
         consumer.close()
 
