@@ -4,6 +4,7 @@ python -m tests.sim --seed 7              one run, and what happened if it faile
 python -m tests.sim --seeds 1..5000       many, on all cores
 python -m tests.sim meta --seeds 1..100   each twice: the traces must be equal
 python -m tests.sim shrink --seed 7       the fewest faults and operations with which it still fails
+                                          (`--plant MUTANT`: with a bug of tests/sim/mutants in the code)
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 
 import click
@@ -19,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.sim.many import run_many, run_twice
+from tests.sim.mutants import find
 from tests.sim.plan import Plan
 from tests.sim.run import Result, draw_plan, run_seed
 from tests.sim.shrink import Shrinker
@@ -35,18 +38,28 @@ def parse_seeds(text: str) -> range:
         raise click.BadParameter(f"{text!r}; expected a number, or A..B") from None
 
 
+plant_option = click.option("--plant", metavar="MUTANT", help="With one of the planted bugs of tests/sim/mutants.")
+
+
+def planted(name: str | None) -> AbstractContextManager[None]:
+    return nullcontext() if name is None else find(name).planted()
+
+
 @click.group(invoke_without_command=True)
 @click.option("--seed", type=int, help="One run.")
+@plant_option
 @click.option("--seeds", help="Many: A..B, both included.")
 @click.option("--jobs", type=click.IntRange(min=1), help="How many at a time; by default one a core.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table")
 @click.pass_context
-def main(context: click.Context, seed: int | None, seeds: str | None, jobs: int | None, output: str) -> None:
+def main(context: click.Context, seed: int | None, plant: str | None, seeds: str | None, jobs: int | None, output: str) -> None:
     """Whole clusters on virtual time, their faults drawn from seeds."""
     if context.invoked_subcommand is not None:
         return
     if seed is not None:
-        tell_one(run_seed(seed), draw_plan(seed), output)
+        with planted(plant):
+            result = run_seed(seed)
+        tell_one(result, draw_plan(seed), output)
     elif seeds is not None:
         tell_many(parse_seeds(seeds), run_seed, output, jobs)
     else:
@@ -63,9 +76,10 @@ def meta(seeds: str, output: str) -> None:
 
 @main.command("shrink")
 @click.option("--seed", type=int, required=True)
-def shrink_command(seed: int) -> None:
+@plant_option
+def shrink_command(seed: int, plant: str | None) -> None:
     """Leave out faults and operations while the run still fails in the same way."""
-    with console.status("shrinking") as status:
+    with planted(plant), console.status("shrinking") as status:
         shrinker = Shrinker(draw_plan(seed), progress=lambda text: status.update(f"shrinking: {text}"))
         shrinker.shrink()
     for operation in shrinker.plan.workload.ops:

@@ -37,3 +37,13 @@ def test_nothing_is_lost_under_the_faults_of_fifty_seeds() -> None:
 
 def test_a_seed_runs_the_same_way_twice() -> None:
     assert failures(simulate("meta", "--seeds", REPEATED)) == []
+
+
+def test_a_failing_run_is_shrunk_to_what_it_needs() -> None:
+    """A leader that commits on its own flush needs no fault and one record."""
+    command = [sys.executable, "-m", "tests.sim", "shrink", "--seed", "0", "--plant", "commits-on-its-own-flush"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "FAILED  in-sync-is-complete" in done.stdout
+    assert [line.split("action=")[1][:6] for line in done.stdout.splitlines() if "Op(" in line] == ["'send'"]
+    assert " for " not in done.stdout.split("FAILED")[0].split("seed 0:")[1], "no fault is left"
