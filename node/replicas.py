@@ -290,7 +290,8 @@ class Replicas:
                 self.on_high_watermark(partition)
         elif self.leaders is not None:
             self.leaders.acknowledge(partition)
-        if partition.dirty:
+        # What is being deleted gets no other round: its files would go in the middle of it.
+        if partition.dirty and self.by_id.get((partition.topic_id, partition.tp.partition)) is partition:
             self.flusher.mark(partition)
 
     # --- care

@@ -2,20 +2,26 @@
 
 import asyncio
 import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
 from immutables import Map
 
+from quorumlog.host.ports import Worker
 from quorumlog.host.worker import ThreadWorker
 from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
 from quorumlog.node.replicas import Replicas
 from quorumlog.node.tasks import Tasks
 from quorumlog.partitions.partition import Damage, Partition, PartitionSettings, Role
 from quorumlog.wire.ids import TopicPartition
+from tests.partitions.stage import batch_of
 from tests.sim.clock import SimClock
 from tests.sim.disk import SimDisk
 from tests.sim.store import SimStore
 
+T = TypeVar("T")
 TOPIC_ID, BEFORE, NOW = UUID(int=1), UUID(int=10), UUID(int=11)
 TP = TopicPartition("orders", 0)
 
@@ -36,18 +42,18 @@ def image_of(
     )
 
 
-def make_replicas() -> Replicas:
+def make_replicas(flush_worker: Worker | None = None, fatal: list[BaseException] | None = None) -> Replicas:
     rng, clock = random.Random(1), SimClock()
     return Replicas(
         node_id=1,
         disk=SimDisk(rng),
         store=SimStore(rng),
         clock=clock,
-        flush_worker=ThreadWorker("flusher"),
+        flush_worker=flush_worker or ThreadWorker("flusher"),
         settings=PartitionSettings(),
         broker_defaults={},
         incarnation_id=NOW,
-        tasks=Tasks(lambda error: None),
+        tasks=Tasks(([] if fatal is None else fatal).append),
     )
 
 
@@ -100,6 +106,45 @@ def test_logs_of_partitions_that_are_not_ours_are_set_aside_and_kept() -> None:
         replicas.set_strays_aside()
         assert disk.list("logs") == [f"orders-0-{TOPIC_ID.hex}"]
         assert disk.list("stray") == [stray]
+        await replicas.close()
+
+    asyncio.run(run())
+
+
+class HeldWorker:
+    """Does its work when it is let go on."""
+
+    def __init__(self) -> None:
+        self.may_go_on = asyncio.Semaphore(0)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        await self.may_go_on.acquire()
+        return work()
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def test_what_is_deleted_during_its_sync_is_not_synced_again() -> None:
+    """Records came during the sync, then the topic was deleted: another round for them would be in the middle of its work when
+    the files go (simulator, seed 56: the node stopped itself)."""
+
+    async def run() -> None:
+        worker, fatal = HeldWorker(), list[BaseException]()
+        replicas = make_replicas(worker, fatal)
+        image = image_of(NOW, leader=1, leader_epoch=6)
+        replicas.on_image(Image("c"), image, ())
+        partition = replicas.partitions[TP]
+        for _ in range(2):
+            partition.append(batch_of([b"a"]), acks=1, now=0.0, wall_ms=0)
+            replicas.on_appended(partition)
+            await asyncio.sleep(0)
+        replicas.on_image(image, replace(image, index=7, topics=Map(), topic_names=Map()), None)
+        worker.may_go_on.release()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (fatal, replicas._disk.list("logs"), worker.may_go_on.locked()) == ([], [], True)
+        assert replicas.flusher.rounds == 1
         await replicas.close()
 
     asyncio.run(run())
