@@ -109,7 +109,7 @@ class QuorumDriver(ABC):
         except BaseException as error:
             # Whatever it is, a quorum that stopped half way is no quorum; only its owner can end the process.
             log.critical("the raft quorum ends: %r", error)
-            self._on_fatal(error if isinstance(error, Fatal) else Fatal(f"a bug in the raft quorum: {error!r}"))
+            self._on_fatal(_fatal(error))
             return True
         return last
 
@@ -132,6 +132,14 @@ class QuorumDriver(ABC):
         if self._results:
             results, self._results = self._results, []
             self._deliver(partial(_run_all, results))
+
+
+def _fatal(error: BaseException) -> Fatal:
+    if isinstance(error, Fatal):
+        return error
+    fatal = Fatal(f"the raft quorum cannot go on: {error!r}")
+    fatal.__cause__ = error
+    return fatal
 
 
 def _run_all(calls: list[Call]) -> None:

@@ -141,7 +141,7 @@ class Machine:
 
 def _is_about_storage(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, StorageError) or "StorageError" in str(error):
+        if isinstance(error, StorageError):
             return True
         error = error.__cause__ or error.__context__
     return False
