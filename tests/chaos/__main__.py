@@ -13,7 +13,7 @@ import random
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -42,16 +42,32 @@ def chosen_faults(_context: click.Context, _parameter: click.Parameter, text: st
     return names
 
 
+def node_settings(_context: click.Context, _parameter: click.Parameter, words: Sequence[str]) -> dict[str, str]:
+    if wrong := [word for word in words if "=" not in word]:
+        raise click.BadParameter(f"{', '.join(wrong)}; expected NAME=VALUE")
+    return {name: value for name, _, value in (word.partition("=") for word in words)}
+
+
 @click.command()
 @click.option("--minutes", default=1.0, show_default=True, help="How long faults are made; healing and judging come on top.")
 @click.option("--seed", type=int, help="Draws the faults and the work; printed, so that a round can be drawn again.")
 @click.option("--target", "target_name", type=click.Choice(["local", "compose"]), default="local", show_default=True)
 @click.option("--faults", default="", callback=chosen_faults, help="Only these, separated by commas; by default all.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=node_settings, help="A setting of the local nodes."
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Plot of the run, .html or .png.")
 @click.option("--record", is_flag=True, help="Append a row to the table in docs/chaos.md.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table")
 def main(
-    minutes: float, seed: int | None, target_name: str, faults: Sequence[str], report: Path | None, record: bool, output: str
+    minutes: float,
+    seed: int | None,
+    target_name: str,
+    faults: Sequence[str],
+    settings: Mapping[str, str],
+    report: Path | None,
+    record: bool,
+    output: str,
 ) -> None:
     """Break nodes for a while; nothing that was acknowledged may be missing."""
     if report is not None:
@@ -60,7 +76,7 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_signal: sys.exit(128 + signal.SIGTERM))
     seed = random.randrange(1 << 32) if seed is None else seed
     try:
-        target = make_target(target_name)
+        target = make_target(target_name, settings)
     except TargetError as error:
         raise click.ClickException(f"NOT RUN: {error}") from error
     try:
@@ -74,14 +90,16 @@ def main(
         raise SystemExit(1)
 
 
-def make_target(name: str) -> Target:
+def make_target(name: str, settings: Mapping[str, str]) -> Target:
     if name == "compose":
         from tests.chaos.compose_target import ComposeTarget
 
+        if settings:
+            raise click.UsageError("--set is for the local target; docker-compose.yml holds the settings of the containers")
         return ComposeTarget()
-    from tests.chaos.local_target import LocalTarget
+    from tests.chaos.local_target import SETTINGS, LocalTarget
 
-    return LocalTarget()
+    return LocalTarget({**SETTINGS, **settings})
 
 
 def run(target: Target, *, seed: int, minutes: float, faults: Sequence[str], report: Path | None) -> Result:
