@@ -1,7 +1,8 @@
 """A data directory on a real file system.
 
     root/
-      lock          held (flock) by the one process that uses the directory; released by its death
+      lock          held (flock) by the one process that uses the directory; released by its death. Its text, always of 64
+                    bytes: the pid, and on the next line whether a sync failed (for the next process; see `has_failed_sync`)
       name~         what a crash left of an atomic write; replaced by the next one, never listed
 
 Blocking calls release the interpreter's lock, so a sync in an executor thread lets the event loop go on.
@@ -11,8 +12,8 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 
 from quorumlog.host.ports import Buffer, DiskFile, StorageError
@@ -20,7 +21,8 @@ from quorumlog.host.ports import Buffer, DiskFile, StorageError
 LOCK_NAME = "lock"
 
 _BUFFERS_PER_CALL = 1024  # IOV_MAX on Linux
-_REWRITE_BYTES = 1 << 20  # at a time
+_SYNC_FAILED = "a sync failed"
+_LOCK_BYTES = 64
 _UNFINISHED = "~"  # no topic may hold this character, so no partition's directory ends with it
 
 
@@ -34,7 +36,7 @@ class RealDisk:
             _make_directories(self.root)
         if not os.path.isdir(self.root):
             raise StorageError(f"the data directory {self.root} does not exist")
-        self._lock = _take_lock(self.root)
+        self._lock, self._has_failed_sync = _take_lock(self.root)
 
     def close(self) -> None:
         """Let another process use the directory. Files that are still open stay usable, but nothing guards them."""
@@ -43,7 +45,7 @@ class RealDisk:
             self._lock = -1
 
     def open(self, path: str) -> DiskFile:
-        return RealFile(path, self._resolve(path))
+        return RealFile(path, self._resolve(path), on_failed_sync=self._note_failed_sync)
 
     def exists(self, path: str) -> bool:
         return os.path.lexists(self._resolve(path))
@@ -98,6 +100,22 @@ class RealDisk:
             os.rename(unfinished, target)
             _sync_directory(os.path.dirname(target))
 
+    def has_failed_sync(self) -> bool:
+        return self._has_failed_sync
+
+    def forget_failed_sync(self) -> None:
+        self._has_failed_sync = False
+        with _storage_errors("write", LOCK_NAME):
+            _write_holder(self._lock, sync_failed=False)
+
+    def _note_failed_sync(self) -> None:
+        # In the page cache and nowhere else, like the bytes in doubt: what loses the note, a reboot, loses those too. It goes
+        # over bytes that are there already, so a full disk takes it; one that takes no write at all lets nobody lock it either.
+        self._has_failed_sync = True
+        if self._lock >= 0:
+            with suppress(OSError):
+                _write_holder(self._lock, sync_failed=True)
+
     def _resolve(self, path: str) -> str:
         parts = PurePosixPath(path).parts
         if path.startswith("/") or ".." in parts or "\0" in path:
@@ -108,9 +126,9 @@ class RealDisk:
 class RealFile:
     """Implements `DiskFile` over one descriptor in append mode."""
 
-    def __init__(self, path: str, full_path: str) -> None:
+    def __init__(self, path: str, full_path: str, *, on_failed_sync: Callable[[], None]) -> None:
         self.path = path
-        self._full_path = full_path
+        self._on_failed_sync = on_failed_sync
         with _storage_errors("open", path):
             self._fd = os.open(full_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
             self._size = os.fstat(self._fd).st_size
@@ -135,19 +153,11 @@ class RealFile:
 
     def sync(self) -> None:
         with _storage_errors("sync", self.path):
-            os.fdatasync(self._fd)
-
-    def rewrite(self, offset: int, size: int) -> None:
-        if not 0 <= offset <= offset + size <= self._size:
-            raise ValueError(f"cannot rewrite {size} bytes from {offset} of {self.path}, which has {self._size}")
-        with _storage_errors("rewrite", self.path):
-            # A descriptor of its own: in append mode Linux writes at the end, whatever offset it is told.
-            fd = os.open(self._full_path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                for start in range(offset, offset + size, _REWRITE_BYTES):
-                    _rewrite(fd, start, min(_REWRITE_BYTES, offset + size - start))
-            finally:
-                os.close(fd)
+                os.fdatasync(self._fd)
+            except OSError:
+                self._on_failed_sync()
+                raise
 
     def truncate(self, size: int) -> None:
         if not 0 <= size <= self._size:
@@ -172,15 +182,6 @@ def _write_all(fd: int, buffers: Sequence[Buffer]) -> int:
             written += count
             pending = _behind(pending, count)
     return written
-
-
-def _rewrite(fd: int, offset: int, size: int) -> None:
-    end = offset + size
-    while offset < end:
-        data = os.pread(fd, end - offset, offset)
-        if not data:
-            raise OSError(errno.EIO, "the file is shorter than it was")
-        offset += os.pwrite(fd, data, offset)
 
 
 def _behind(views: list[memoryview], count: int) -> list[memoryview]:
@@ -211,19 +212,31 @@ def _sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def _take_lock(root: str) -> int:
+def _take_lock(root: str) -> tuple[int, bool]:
+    """The descriptor that holds the lock, and whether a sync failed in a process before."""
     path = os.path.join(root, LOCK_NAME)
     with _storage_errors("open", path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        holder = _read_holder(fd)[0]
         os.close(fd)
-        raise StorageError(f"the data directory {root} is in use by another process (pid {holder})") from error
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
+        raise StorageError(f"the data directory {root} is in use by another process (pid {holder or 'unknown'})") from error
+    sync_failed = _SYNC_FAILED in _read_holder(fd)
+    with _storage_errors("write", path):
+        _write_holder(fd, sync_failed=sync_failed)
+    return fd, sync_failed
+
+
+def _read_holder(fd: int) -> list[str]:
+    return [line.strip() for line in os.pread(fd, _LOCK_BYTES, 0).decode("ascii", "replace").split("\n")]
+
+
+def _write_holder(fd: int, *, sync_failed: bool) -> None:
+    # One write over what is there: no death of the process leaves the file without the note that it had.
+    text = f"{os.getpid()}\n{_SYNC_FAILED if sync_failed else ''}".ljust(_LOCK_BYTES - 1) + "\n"
+    os.pwrite(fd, text.encode("ascii"), 0)
 
 
 @contextmanager

@@ -63,13 +63,9 @@ class DiskFile(Protocol):
         ...
 
     def sync(self) -> None:
-        """Make everything appended so far durable. Blocking; may be called from another thread, concurrently with append."""
-        ...
+        """Make everything appended so far durable. Blocking; may be called from another thread, concurrently with append.
 
-    def rewrite(self, offset: int, size: int) -> None:
-        """Write `size` bytes from `offset` again as they are, so that the next sync saves them even if one before it failed.
-
-        Without that it would report success and save nothing: after a failed sync the kernel takes the pages for clean.
+        Once it has failed on a disk, no later one can be believed until `Disk.has_failed_sync` was attended to.
         """
         ...
 
@@ -115,6 +111,18 @@ class Disk(Protocol):
 
     def write_atomic(self, path: str, data: bytes) -> None:
         """Replace a file so that a reader finds the old or the new content whole, whatever happens; durable on return."""
+        ...
+
+    def has_failed_sync(self) -> bool:
+        """Did a file's sync fail, in this process or one before, for as long as memory may hold what the medium does not?
+
+        The kernel takes the pages of a failed sync for clean: the next sync succeeds and saves nothing. Only another file, with
+        the same content, is synced honestly.
+        """
+        ...
+
+    def forget_failed_sync(self) -> None:
+        """All that could have been lost is in new files, and synced there."""
         ...
 
 

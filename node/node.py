@@ -19,6 +19,7 @@ from quorumlog.metadata.image import Endpoint, Image
 from quorumlog.metadata.machine import MetadataMachine
 from quorumlog.metadata.records import Record
 from quorumlog.partitions.partition import PartitionSettings
+from quorumlog.partitions.renewal import renew_unpromised
 from quorumlog.raft.driver import QuorumDriver
 from quorumlog.raft.identity import StorageIdentity, read_identity
 from quorumlog.raft.quorum import Quorum
@@ -201,6 +202,8 @@ class Node:
 
     async def start(self) -> None:
         """Take part in the cluster. The peers' port must be open already or open right after; the Kafka port opens here."""
+        if renewed := renew_unpromised(self.host.disk, self.host.store):
+            logger.warning("a sync failed before this start; copied what it may not have saved: %s", ", ".join(renewed))
         for node_id, address in self.config.voter_addresses.items():
             self.host.peers.set_address(node_id, address.host, address.port)
         self.host.peers.serve_stream(REPLICATION, self.leader_side.serve)

@@ -12,6 +12,7 @@ from .log import LOGS_DIRECTORY, Log, parse_directory_name
 from .partition import PartitionSettings
 from .producers import ProducerStates
 from .recovery import RecoveryReport, recover
+from .renewal import renew_unpromised
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ def rebuild(
 ) -> list[Rebuilt]:
     """Rebuild every partition under `logs/`; `progress` is told after each. A damaged one is reported and left as it is."""
     config, settings = config or TopicConfig(), settings or PartitionSettings()
+    renew_unpromised(disk, store)
     done = []
     for name in disk.list(LOGS_DIRECTORY):
         owner = parse_directory_name(name)

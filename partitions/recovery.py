@@ -5,9 +5,6 @@ before the files do, the rest is a torn tail (a crash lost what was not synced) 
 bytes below the recovery point were synced, so if they are not sound now, the disk has damaged them. Such a log is left as it is,
 and reported: its replica leaves the in-sync set and fetches them again (`Partition.repair_damage`).
 
-What no checkpoint vouches for is written again before it is read: the process before may have died of a failed sync, and then
-memory holds bytes that the medium does not, and that another sync would not save.
-
 A store without any checkpoint (it was lost) vouches for nothing: the whole log is read, and a bad batch with sound ones behind it
 counts as damage.
 """
@@ -201,7 +198,6 @@ class _Recovery:
         log.adopt(segments)
         last = segments[first + 1].base_offset - 1 if first + 1 < len(segments) else start
         entry = self._entry(segments[first], min(start, last))
-        self._rewrite_unpromised(segments)
         log.forget_from(self.batch, entry.offset)
         if entry.position:  # the entry itself holds
             log.index.add(
@@ -219,31 +215,6 @@ class _Recovery:
             return self.log.start_offset
         self.log.producers.restore(snapshot[1])
         return snapshot[0]
-
-    def _rewrite_unpromised(self, segments: list[Segment]) -> None:
-        """Write again, as it is, what lies behind the recovery point, so that the sync at the end is an honest one.
-
-        Before the scan: what the kernel takes for clean it may forget, and must not between our look at it and the sync.
-        """
-        at = max((i for i, segment in enumerate(segments) if segment.base_offset <= self.recovery_point), default=0)
-        position = self._promised_bytes(segments[at])
-        for segment in segments[at:]:
-            if segment.size > position:
-                segment.file.rewrite(position, segment.size - position)
-            position = 0
-
-    def _promised_bytes(self, segment: Segment) -> int:
-        """How far the segment's batches are below the recovery point; less if they are not sound."""
-        entry = self._entry(segment, max(segment.base_offset, self.recovery_point))
-        position = entry.position
-        try:
-            for found in walk(segment, position=position, offset=entry.offset, verify=False):
-                if found.header.next_offset > self.recovery_point:
-                    break
-                position = found.end
-        except DamagedBatch:
-            pass  # the scan will say so
-        return position
 
     def _entry(self, segment: Segment, offset: int) -> IndexEntry:
         """Where in the segment to begin to read: an index entry, if a batch really begins there."""

@@ -59,7 +59,7 @@ def test_partial_writes_go_on_where_they_stopped(disk: RealDisk, monkeypatch: py
     file.close()
 
 
-@pytest.mark.parametrize("call", ["writev", "fdatasync", "pread", "pwrite", "ftruncate"])
+@pytest.mark.parametrize("call", ["writev", "fdatasync", "pread", "ftruncate"])
 def test_errors_name_the_file_and_the_reason(disk: RealDisk, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """Whatever the machine refuses becomes a StorageError."""
     file = disk.open("orders-0")
@@ -77,43 +77,54 @@ def test_errors_name_the_file_and_the_reason(disk: RealDisk, monkeypatch: pytest
                 file.sync()
             case "pread":
                 file.read(0, 1)
-            case "pwrite":
-                file.rewrite(0, 5)
             case _:
                 file.truncate(1)
     file.close()
 
 
-def test_rewriting_writes_the_same_bytes_in_place(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Although the file is in append mode, and the kernel takes and gives only some of it at a time."""
-    monkeypatch.setattr("quorumlog.host.disk._REWRITE_BYTES", 4)
-    written: list[tuple[bytes, int]] = []
-    pwrite = os.pwrite
+def test_a_failed_sync_is_remembered_by_the_next_process(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is told to forget, whoever opens the directory meanwhile."""
 
-    def three_bytes(fd: int, data: bytes, offset: int) -> int:
-        written.append((data[:3], offset))
-        return pwrite(fd, data[:3], offset)
+    def broken(_fd: int) -> None:
+        raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr(os, "pwrite", three_bytes)
     file = disk.open("a")
-    file.append([b"0123456789"])
-    file.rewrite(2, 7)
-    assert written == [(b"234", 2), (b"5", 5), (b"678", 6)]
-    file.append([b"x"])
-    assert (file.size(), file.read(0, 100)) == (11, b"0123456789x")
+    file.sync()
+    assert not disk.has_failed_sync()
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="EIO"):
+        patch.setattr(os, "fdatasync", broken)
+        file.sync()
     file.close()
+    assert disk.has_failed_sync()
+    for _ in range(2):
+        disk.close()
+        disk = RealDisk(disk.root)
+        assert disk.has_failed_sync()
+    with pytest.raises(StorageError, match=f"pid {os.getpid()}\\)"):
+        RealDisk(disk.root)
+    disk.forget_failed_sync()
+    assert not disk.has_failed_sync()
+    disk.close()
+    disk = RealDisk(disk.root)
+    assert not disk.has_failed_sync()
+    disk.close()
 
 
-def test_only_what_is_there_is_rewritten(disk: RealDisk) -> None:
-    """It never makes a file longer, and says so if somebody else has made it shorter."""
+def test_a_failed_sync_is_noted_without_new_room_on_the_disk(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note goes over bytes that are there; a disk that does not take even that hides no error."""
+    size = Path(disk.root, LOCK_NAME).stat().st_size
+
+    def broken(*_arguments: object) -> int:
+        raise OSError(errno.EROFS, "broken")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
     file = disk.open("a")
-    file.append([b"123"])
-    for offset, size in ((0, 4), (3, 1), (-1, 2), (2, -1)):
-        with pytest.raises(ValueError, match="cannot rewrite"):
-            file.rewrite(offset, size)
-    os.truncate(os.path.join(disk.root, "a"), 2)
-    with pytest.raises(StorageError, match="shorter"):
-        file.rewrite(0, 3)
+    with pytest.raises(StorageError, match="EROFS"):
+        file.sync()
+    assert Path(disk.root, LOCK_NAME).stat().st_size == size
+    monkeypatch.setattr(os, "pwrite", broken)
+    with pytest.raises(StorageError, match="cannot sync a: EROFS"):
+        file.sync()
     file.close()
 
 
@@ -196,7 +207,7 @@ def test_a_missing_root_is_created_only_on_demand(tmp_path: Path) -> None:
 NAMES = st.sampled_from(["a", "b", "d", "d/a", "d/e", "d/e/a"])
 STEPS = st.one_of(
     st.tuples(st.just("append"), NAMES, st.binary(max_size=5)),
-    st.tuples(st.sampled_from(["truncate", "rewrite"]), NAMES, st.integers(0, 6)),
+    st.tuples(st.just("truncate"), NAMES, st.integers(0, 6)),
     st.tuples(st.just("write_atomic"), NAMES, st.binary(max_size=5)),
     st.tuples(st.sampled_from(["make_directory", "delete", "sync_directory"]), NAMES, st.none()),
     st.tuples(st.just("rename"), NAMES, NAMES),
@@ -208,14 +219,11 @@ def perform(disk: Disk, step: tuple[str, str, Any]) -> object:
     operation, path, argument = step
     result: object = None
     try:
-        if operation in ("append", "truncate", "rewrite"):
+        if operation in ("append", "truncate"):
             file = disk.open(path)
             try:
                 if operation == "append":
                     file.append([argument])
-                elif operation == "rewrite":
-                    start = min(argument, file.size())
-                    file.rewrite(start, file.size() - start)
                 else:
                     file.truncate(min(argument, file.size()))
                 file.sync()

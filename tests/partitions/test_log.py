@@ -6,10 +6,10 @@ from hypothesis import given, settings
 
 from quorumlog.host.ports import StorageError
 from quorumlog.partitions.partition import Partition
+from quorumlog.partitions.renewal import renew_unpromised
 from quorumlog.wire.batches import HEADER_SIZE, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from tests.partitions.stage import Host, batch_of, joined, send, stored
-from tests.sim.disk import SimFile
 
 
 def test_appended_batches_are_read_back_as_they_were_stored() -> None:
@@ -148,78 +148,6 @@ def test_name_of_a_segment_that_a_dead_process_made_is_synced() -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_what_a_failed_sync_left_in_memory_is_flushed_before_it_is_called_so(seed: int) -> None:
-    """The process dies of a failed sync; the next one finds the batch and syncs, and has not lied when the power goes."""
-    host = Host(seed)
-    partition = host.leader()
-    send(partition, [b"a"])
-    host.flush(partition, sync_store=True)
-    send(partition, [b"b"])
-    host.disk.fail_next("sync")
-    with pytest.raises(StorageError):
-        host.flush(partition)
-    host.crash(power=False)
-    partition = host.open()
-    claimed, before = partition.flushed_offset, stored(partition)
-    assert claimed == 2
-    host.store.sync()
-    host.crash(power=True)
-    partition = host.open()
-    assert partition.damage is None
-    assert stored(partition) == before
-
-
-def test_only_what_no_checkpoint_vouches_for_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A restart after a crash costs what was under way, not the whole segment."""
-    host = Host()
-    partition = host.leader()
-    for i in range(4):
-        send(partition, [b"v%d" % i])
-    host.flush(partition)
-    synced_bytes = partition.size
-    send(partition, [b"tail"])
-    tail_bytes = partition.size - synced_bytes
-    host.crash(power=False)
-    written: list[tuple[int, int]] = []
-    rewrite = SimFile.rewrite
-
-    def noted(file: SimFile, offset: int, size: int) -> None:
-        written.append((offset, size))
-        rewrite(file, offset, size)
-
-    monkeypatch.setattr(SimFile, "rewrite", noted)
-    host.open()
-    assert written == [(synced_bytes, tail_bytes)]
-    written.clear()
-    host.crash(power=False)
-    host.open()
-    assert written == []
-
-
-def test_a_log_that_rolled_is_written_again_across_its_segments() -> None:
-    """No checkpoint was ever written, and the one sync of all segments failed."""
-    host = Host(3)
-    partition = host.leader()
-    for i in range(40):
-        send(partition, [b"v%d" % i * 20])
-    assert len(host.segment_names()) > 3
-    flush = partition.begin_flush()
-    assert flush is not None
-    for file in flush.files:
-        host.disk.fail_next("sync", path=file.path)
-        with pytest.raises(StorageError):
-            file.sync()
-    host.crash(power=False)
-    partition = host.open()
-    before = stored(partition)
-    assert partition.flushed_offset == 40
-    assert all(host.disk.unsynced_bytes(path) == 0 for path in host.disk.files(host.directory))
-    host.store.sync()
-    host.crash(power=True)
-    assert stored(host.open()) == before
-
-
 class Twin:
     """A list of (base offset, bytes), and how much of it must survive."""
 
@@ -299,6 +227,7 @@ def run(host: Host, steps: list[tuple]) -> None:
                 flush = None
                 flushed = min(partition.flushed_offset, fail_sync(host, partition, where, back))
                 host.crash(power=power)
+                renew_unpromised(host.disk, host.store)
                 partition = host.open()
                 assert partition.damage is None, partition.damage
                 assert partition.log_end_offset >= flushed
@@ -335,6 +264,7 @@ def fail_sync(host: Host, partition: Partition, where: str, back: int) -> int:
             case "truncate":
                 partition._truncate(kept)
             case _:
+                renew_unpromised(host.disk, host.store)
                 host.open()
     except StorageError:
         pass

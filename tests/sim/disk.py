@@ -19,7 +19,7 @@ class _Content:
 
     A cut is certain to leave `live[:synced_size]`; `lost_to_truncation` is what the medium still holds behind it because
     a truncation was not synced yet. A sync of `live[lost_from:lost_to]` failed: memory has these bytes, the medium never gets
-    them, until they are written again (fsyncgate). A truncation is not forgotten so: it is in the file system's journal.
+    them, whatever is synced later (fsyncgate). A truncation is not forgotten so: it is in the file system's journal.
     """
 
     live: bytearray = field(default_factory=bytearray)
@@ -42,6 +42,7 @@ class SimDisk:
         self._durable_files: dict[str, _Content] = {}
         self._directories: set[str] = {""}
         self._fail_next: dict[str, tuple[int, str]] = {}
+        self._has_failed_sync = False
         self.life = 0
         self.appended_bytes = 0
         self.read_bytes = 0
@@ -124,6 +125,12 @@ class SimDisk:
         self.appended_bytes += len(data)
         self.sync_count += 1
 
+    def has_failed_sync(self) -> bool:
+        return self._has_failed_sync
+
+    def forget_failed_sync(self) -> None:
+        self._has_failed_sync = False
+
     # Faults
 
     def crash(self, *, power: bool = True) -> None:
@@ -132,6 +139,7 @@ class SimDisk:
         self._fail_next.clear()
         if not power:
             return
+        self._has_failed_sync = False
         self._files = self._names_after_power_cut()
         for path in self._files:
             self._directories.update(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
@@ -187,6 +195,7 @@ class SimDisk:
             self._fail_if_told("sync", path)
         except StorageError:
             content.lost_from, content.lost_to = content.synced_size, len(content.live)
+            self._has_failed_sync = True
             raise
         self.sync_count += 1
         # After a failed fsync the kernel takes the dirty pages for clean: the next fsync succeeds and has saved nothing.
@@ -283,13 +292,6 @@ class SimFile:
     def sync(self) -> None:
         self._check_usable()
         self._disk.sync(self.path, self._content)
-
-    def rewrite(self, offset: int, size: int) -> None:
-        self._check_usable()
-        content = self._content
-        assert 0 <= offset <= offset + size <= len(content.live), (self.path, offset, size, len(content.live))
-        if offset <= content.lost_from:
-            content.lost_from = max(content.lost_from, offset + size)
 
     def truncate(self, size: int) -> None:
         self._check_usable()
