@@ -156,6 +156,12 @@ def _isolate_from_clients(world: "World", victim: Machine, _other: Machine, _fau
     return lambda: world.wire.heal(victim.node_id)
 
 
+def _reset(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> End:
+    """Clients lose their connections, and with them the answers that were on their way."""
+    world.wire.reset(victim.node_id)
+    return lambda: None
+
+
 # --- disks and clocks
 
 
@@ -236,6 +242,7 @@ STRIKES: dict[str, Callable[["World", Machine, Machine, Fault], End]] = {
     "slow link": _slow_link,
     "lossy link": _lossy_link,
     "isolate from clients": _isolate_from_clients,
+    "reset": _reset,
     "slow disk": _slow_disk,
     "write error": _failing_disk("append", errno.EIO),
     "no space": _failing_disk("append", errno.ENOSPC),

@@ -7,7 +7,7 @@ from typing import Any
 
 FORGETTING = ("retention.ms", "retention.bytes")  # settings by which records leave a topic
 PRODUCERS = ("idempotent", "plain", "leader")
-COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
+COMPRESSIONS = ("none", "none", "none", "gzip", "snappy", "lz4", "zstd")
 BEGIN_S = 0.5  # before that no operation, so that some topics are there
 
 
@@ -91,11 +91,21 @@ def draw_workload(rng: random.Random, *, nodes: int, lasts_s: float, operations_
     later = (_draw_topic(rng, "later", nodes),) if rng.random() < 0.4 else ()
     clients = _draw_clients(rng, tuple(topic.name for topic in (*topics, *later)))
     count = int((lasts_s - BEGIN_S) * operations_per_s)
-    times = sorted(rng.uniform(BEGIN_S, lasts_s) for _ in range(count))
+    times = _draw_times(rng, count, lasts_s)
     admin = len(clients) - 1
-    ops = [_draw_op(rng, number, round(at, 4), clients, topics) for number, at in enumerate(times)]
+    ops = [_draw_op(rng, number, at, clients, topics) for number, at in enumerate(times)]
     ops += _draw_admin_ops(rng, admin, topics, later, lasts_s)
+    if rng.random() < 0.3:
+        anew = _draw_topic(rng, "anew", nodes)
+        ops += _draw_remaking(rng, admin, clients, anew, lasts_s)
+        later = (*later, anew)
     return WorkloadPlan(topics, clients, tuple(sorted(ops, key=lambda op: op.at)), later)
+
+
+def _draw_times(rng: random.Random, count: int, lasts_s: float) -> list[float]:
+    """Evenly, or several at once: then requests follow each other before the first is answered."""
+    step_s = rng.choice((0.0001, 0.0001, 0.1, 0.4))
+    return sorted(max(BEGIN_S, round(rng.uniform(BEGIN_S, lasts_s) // step_s * step_s, 4)) for _ in range(count))
 
 
 def _draw_topic(rng: random.Random, name: str, nodes: int) -> TopicPlan:
@@ -105,6 +115,8 @@ def _draw_topic(rng: random.Random, name: str, nodes: int) -> TopicPlan:
         configs["message.timestamp.type"] = "LogAppendTime"
     if replicas > 3 and rng.random() < 0.5:
         configs["min.insync.replicas"] = "3"
+    if name != "t0" and rng.random() < 0.3:  # of one topic at least all must stay
+        configs.update(rng.choice(({"retention.bytes": "3000"}, {"retention.ms": "1500"})))
     return TopicPlan(name, rng.randint(1, 4), replicas, configs)
 
 
@@ -166,4 +178,24 @@ def _draw_admin_ops(
         ops.append(Op(round(at, 4), admin, "create-partitions", grown.name, count=grown.partitions + 1))
         for n, time in enumerate(sorted(rng.uniform(at, lasts_s) for _ in range(10))):
             ops.append(replace(_draw_send(rng, f"grown{n}", round(time, 4), 0, grown), partition=grown.partitions))
+    return ops
+
+
+def _draw_remaking(rng: random.Random, admin: int, clients: tuple[ClientPlan, ...], topic: TopicPlan, lasts_s: float) -> list[Op]:
+    """A topic that is made, deleted and made again under its name. Nobody reads it but the auditor, at the end; only those write
+    to it who expect nothing of what they wrote before.
+    """
+    writers = [place for place, client in enumerate(clients) if client.kind in ("plain", "leader")]
+    ops, at, is_there = [], rng.uniform(BEGIN_S, 1.5), False
+    while at < lasts_s - 0.5:
+        is_there = not is_there
+        ops.append(Op(round(at, 4), admin, "create-topic" if is_there else "delete-topic", topic.name))
+        end = at + (rng.uniform(0.3, 2.0) if is_there else rng.choice((0.0, rng.uniform(0.0, 0.5))))
+        if is_there and writers:
+            times = sorted(rng.uniform(at, min(end, lasts_s)) for _ in range(10))
+            ops += [
+                _draw_send(rng, f"{topic.name}{len(ops)}.{n}", round(time, 4), rng.choice(writers), topic)
+                for n, time in enumerate(times)
+            ]
+        at = end
     return ops
