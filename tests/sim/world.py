@@ -50,6 +50,7 @@ class World:
         self.network = SimNetwork(draw_delay=self._draw_delay)
         self.network.trace = self._trace_message
         self._rng = random.Random(f"{plan.seed} links")
+        self._reboots = random.Random(f"{plan.seed} reboots")
         self.slow_links: dict[tuple[int, int], float] = {}
         self.lossy_links: dict[tuple[int, int], float] = {}
         self.wire = SimWire(random.Random(f"{plan.seed} wire"), delay_s=plan.options.client_delay_s)
@@ -240,6 +241,7 @@ class World:
         self.note(f"node {machine.node_id} stops itself: {error!r}")
         assert machine.process is not None
         machine.process.is_paused = True  # until it is dead, at the end of this callback
+        machine.node = None  # what it was in the middle of is nothing to look at
         if not expected:
             violation = Violation("a node stopped itself", f"node {machine.node_id}: {error!r}")
             violation.__cause__ = error
@@ -247,8 +249,9 @@ class World:
         self.loop.call_soon(self._after_fatal, machine, context=self._outside)
 
     def _after_fatal(self, machine: Machine) -> None:
-        # A failed sync may have left in memory what is not on the medium: whoever runs the machine reboots it.
-        machine.kill(power=True)
+        # Whoever runs the machine reboots it, or what supervises the node starts it again: then memory goes on holding what a
+        # failed sync did not save.
+        machine.kill(power=self._reboots.random() < 0.5)
         self.loop.call_later(RESTART_AFTER_S, self.ensure_up, machine)
 
     # --- watching
@@ -367,6 +370,7 @@ def _heard_logs(world: World) -> Iterator[None]:
 def _without_collector() -> Iterator[None]:
     """Where the garbage collector strikes depends on what ran before: it would make runs differ."""
     gc.collect()
+    gc.freeze()  # what is there now stays: the next run need not look at it again
     gc.disable()
     try:
         yield
