@@ -271,7 +271,7 @@ def test_sequences() -> None:
             broken.commit(producer_id=5, base_sequence=at, producer_epoch=of)
         broken.look()
         for partition in broken.partitions.values():
-            # The bug: the producer is forgotten, and that it was; so anything is taken.
+            # The bug: the producer is forgotten far too early, and of one that was forgotten anything is taken.
             partition._log.producers.expire(1 << 50)
         broken.commit(producer_id=5, base_sequence=sequence, producer_epoch=epoch)
         fires("sequences-go-on", broken)
