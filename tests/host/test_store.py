@@ -299,3 +299,29 @@ def test_a_witness_that_cannot_be_read_asks_for_nothing(synced: Path, tmp_path: 
     store = RocksStore(str(tmp_path / "store"))
     assert len(content(store)) == SYNCED_COUNT + 1
     store.close()
+
+
+def test_what_a_dead_process_had_not_synced_is_in_a_new_table_once_the_store_is_open(tmp_path: Path) -> None:
+    """Its log may be in memory only, after a failed sync: no later sync of that file would save it."""
+    code = (
+        "import os, sys\n"
+        "from quorumlog.host.ports import WriteBatch\n"
+        "from quorumlog.host.store import RocksStore\n"
+        "batch = WriteBatch()\n"
+        "batch.put(b'a', b'unsynced')\n"
+        "store = RocksStore(sys.argv[1])\n"
+        "store.write(batch)\n"
+        "os._exit(0)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    before = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert any(size for name, size in before.items() if name.endswith(".log"))
+    store = RocksStore(str(tmp_path))
+    try:
+        after = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+        assert [name for name in after if name.endswith(".sst") and name not in before]
+        assert [name for name in after if name.startswith("MANIFEST-") and name not in before]
+        assert not any(size for name, size in after.items() if name.endswith(".log") and name not in before)
+        assert store.get(b"a") == b"unsynced"
+    finally:
+        store.close()
