@@ -67,6 +67,7 @@ class Queue:
     partition: int
     batches: list[Batch] = field(default_factory=list)
     next_sequence: int = 0
+    acknowledged: int = -1  # the greatest first sequence of a batch that was
     has_gap: bool = False  # a batch with a sequence was given up
     in_flight: int = 0
     connection: Connection | None = None  # that of what is in flight
@@ -233,6 +234,7 @@ class Producer:
     def _on_produced(self, queue: Queue, batch: Batch, produced: Any) -> None:
         match produced.error_code:
             case ErrorCode.none:
+                queue.acknowledged = max(queue.acknowledged, batch.sequence or 0)
                 self._settle(queue, batch, Outcome.OK, produced.base_offset if produced.base_offset >= 0 else None)
             case ErrorCode.duplicate_sequence_number:  # stored by an earlier attempt, too long ago to know where
                 self._settle(queue, batch, Outcome.OK, None)
@@ -257,6 +259,11 @@ class Producer:
     def _on_bad_sequence(self, queue: Queue, batch: Batch, produced: Any) -> None:
         """Of a batch that others are before, this was to be expected: they come first. With a gap before it, it will never do."""
         if next(one for one in queue.batches if one.sequence is not None) is not batch:
+            return
+        if batch.sequence is not None and queue.acknowledged > batch.sequence:
+            # Later ones were stored and acknowledged since, more than a broker remembers (as Kafka's): it is there, or is not.
+            batch.is_doubtful = True
+            self._give_up(queue, batch)
             return
         if not queue.has_gap:
             raise Violation(
@@ -306,7 +313,7 @@ class Producer:
             self._has_gap = False
             self._producer_id = None
             for queue in self._queues.values():
-                queue.next_sequence, queue.has_gap = 0, False
+                queue.next_sequence, queue.acknowledged, queue.has_gap = 0, -1, False
         if self._producer_id is None and not self._is_asking:
             self._is_asking = True
             self.client.spawn(self._ask_for_id(), "asks for a producer id")

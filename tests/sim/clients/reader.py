@@ -234,7 +234,8 @@ class Reader:
         if lost:
             self._send(connection, LIST_OFFSETS, _offsets_body(lost), partial(self._on_offsets, lost))
         elif moved:
-            self._send(connection, EPOCH_END, _epochs_body(moved), partial(self._on_epochs, moved))
+            asked_about = [(position, leader, position.epoch) for position, leader in moved]
+            self._send(connection, EPOCH_END, _epochs_body(moved), partial(self._on_epochs, asked_about))
         else:
             wait_ms = int(self._max_wait_s * 1000)
             offsets = [(position, position.offset or 0, leader.epoch) for position, leader in asked]
@@ -275,10 +276,12 @@ class Reader:
             self._record_assignment()
         position.was, position.epoch = -1, -1
 
-    def _on_epochs(self, asked: Asked, answer: Struct) -> None:
+    def _on_epochs(self, asked: list[tuple[Position, Leader, int]], answer: Struct) -> None:
         found = {(topic.topic, one.partition): one for topic in answer.topics for one in topic.partitions}
-        for position, leader in asked:
+        for position, leader, epoch in asked:
             one = found[position.topic, position.partition]
+            if position.epoch != epoch:  # read on meanwhile, at the leader before
+                continue
             if one.error_code != ErrorCode.none:
                 self._on_error(position, one.error_code, None)
                 continue
