@@ -6,7 +6,7 @@ catalogue (`keys.py`) and can be read again from the file.
 
 from collections.abc import Sequence
 
-from quorumlog.host.ports import Buffer, Disk, DiskFile
+from quorumlog.host.ports import Buffer, Disk, DiskFile, StorageError
 from quorumlog.wire.batches import NO_TIMESTAMP
 
 SUFFIX = ".log"
@@ -28,11 +28,12 @@ def base_offset_of(name: str) -> int | None:
 class Segment:
     """Owned by its log, which opens, fills and closes it. The file is opened when it is first used."""
 
-    __slots__ = ("_disk", "_file", "base_offset", "created_ms", "max_timestamp", "next_offset", "path", "size")
+    __slots__ = ("_disk", "_file", "_is_torn", "base_offset", "created_ms", "max_timestamp", "next_offset", "path", "size")
 
     def __init__(self, disk: Disk, directory: str, base_offset: int, *, created_ms: int) -> None:
         self._disk = disk
         self._file: DiskFile | None = None
+        self._is_torn = False
         self.path = f"{directory}/{file_name(base_offset)}"
         self.base_offset = base_offset
         self.next_offset = base_offset
@@ -51,8 +52,14 @@ class Segment:
         return self._file is not None
 
     def append(self, buffers: Sequence[Buffer], *, size: int, next_offset: int, max_timestamp: int) -> None:
-        """Add batches of `size` bytes in all."""
-        self.file.append(buffers)
+        """Add batches of `size` bytes in all. Raises StorageError, and from then on always: a part may have been written."""
+        if self._is_torn:
+            raise StorageError(f"{self.path}: an append failed before")
+        try:
+            self.file.append(buffers)
+        except StorageError:
+            self._is_torn = True
+            raise
         self.size += size
         self.next_offset = next_offset
         if max_timestamp > self.max_timestamp:
