@@ -7,6 +7,7 @@ been told since must not be forgotten, so the old files are of no use any more, 
 """
 
 import contextlib
+import os
 import random
 import shutil
 import time
@@ -155,6 +156,7 @@ class DamagedFile(Damage):
         for part in self._kept(stage).iterdir():
             shutil.rmtree(self._directory(stage) / part.name)
             shutil.copytree(part, self._directory(stage) / part.name)
+        os.sync()  # a later power cut must take nothing that the node had made durable
 
     def _kept(self, stage: Stage) -> Path:
         return self._directory(stage) / "lost+found" / "kept"
