@@ -3,6 +3,7 @@
 python -m tests.sim --seed 7              one run, and what happened if it failed
 python -m tests.sim --seeds 1..5000       many, on all cores
 python -m tests.sim meta --seeds 1..100   each twice: the traces must be equal
+python -m tests.sim speed                 simulated seconds for each second of processor time
 python -m tests.sim shrink --seed 7       the fewest faults and operations with which it still fails
                                           (`--plant MUTANT`: with a bug of tests/sim/mutants in the code)
 """
@@ -23,7 +24,7 @@ from rich.table import Table
 from tests.sim.many import run_many, run_twice
 from tests.sim.mutants import find
 from tests.sim.plan import Plan
-from tests.sim.run import Result, draw_plan, run_seed
+from tests.sim.run import Result, draw_plan, healthy_plan, run_plan, run_seed
 from tests.sim.shrink import Shrinker
 
 FAILURES_SHOWN = 20
@@ -72,6 +73,19 @@ def main(context: click.Context, seed: int | None, plant: str | None, seeds: str
 def meta(seeds: str, output: str) -> None:
     """Run each seed twice: a simulator that is not repeatable proves nothing."""
     tell_many(parse_seeds(seeds), run_twice, output)
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(min=1.0), default=60.0, show_default=True, help="To simulate.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+def speed(seconds: float, rounds: int) -> None:
+    """Simulated seconds for each second of processor time: three nodes, 50 operations a second, no faults."""
+    for number in range(rounds):
+        result = run_plan(healthy_plan(number, seconds))
+        if result.failure is not None:
+            raise click.ClickException(result.failure)
+        ratio = result.simulated_s / result.cpu_s
+        click.echo(f"{result.operations} operations in {result.simulated_s:.1f} s, {result.cpu_s:.2f} s of CPU: {ratio:.1f}x")
 
 
 @main.command("shrink")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.sim.clients.workload import draw_workload
 from tests.sim.invariants.sight import Violation
-from tests.sim.plan import Plan, draw_faults, draw_options
+from tests.sim.plan import Options, Plan, draw_faults, draw_options
 from tests.sim.world import World
 
 FAULTS_LAST_S = (4.0, 10.0)
@@ -43,6 +43,12 @@ def draw_plan(seed: int) -> Plan:
     faults = draw_faults(rng, options, heal_at_s)
     workload = draw_workload(rng, nodes=options.nodes, lasts_s=heal_at_s, operations_per_s=OPERATIONS_PER_S)
     return Plan(seed, options, faults, heal_at_s, workload)
+
+
+def healthy_plan(seed: int, seconds: float) -> Plan:
+    """Three nodes as deployed, and nothing goes wrong."""
+    workload = draw_workload(random.Random(f"{seed} plan"), nodes=3, lasts_s=seconds, operations_per_s=OPERATIONS_PER_S)
+    return Plan(seed, Options(), (), seconds, workload)
 
 
 def run_seed(seed: int) -> Result:
