@@ -69,8 +69,12 @@ class SimStore:
         self._closed = True
 
     def reopen(self) -> None:
-        """What the next process does: the same content, usable again."""
+        """What the next process does: the same content, usable again, and durable.
+
+        RocksDB writes its replayed log into a new, synced table when it opens (held by tests/host/test_store.py).
+        """
         self._closed = False
+        self._unsynced.clear()
 
     def crash(self, *, power: bool) -> None:
         """End the process that uses the store. With `power`, a random suffix of the unsynced batches is gone as well."""
