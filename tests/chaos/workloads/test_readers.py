@@ -149,6 +149,16 @@ def test_wandering_goes_back_and_says_so(tmp_path: Path, monkeypatch: pytest.Mon
             positions[step.key] = step.records[-1][0] + 1
 
 
+def test_a_reader_whose_client_failed_just_before_it_wandered_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no client to move then: the next one begins where it wanted to go."""
+    monkeypatch.setattr(readers, "WANDER_S", (0.0, 0.0))
+    stage = Stage(tmp_path / "history", wanders=True)
+    stage.log.grow(50)
+    stage.log.failing = 20
+    stage.read_until(lambda: stage.log.failing == 0, nothing)
+    assert stage.reader.failure is None
+
+
 def test_an_end_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "history")
     stage.log.grow(10)
