@@ -1,6 +1,6 @@
 """A whole cluster under a seed: machines with production nodes, links, clients, faults, and the invariants watched all along.
 
-    World(plan).run() -> Outcome
+    World(plan).run()        raises what went wrong; history, trace and counts are there afterwards
 
 First the cluster forms and the workload begins; then the faults strike. At `heal_at_s` everything heals, and within a bound of
 simulated time all that clients wait for must be answered, all replicas in sync, all readers at the end, and all nodes stopped.
@@ -69,7 +69,7 @@ class World:
         self._graveyard: dict[asyncio.Task[Any], None] = {}
         self._is_healed = False
         self._ends: dict[Fault, Callable[[], None]] = {}
-        self._background: list[asyncio.Task[None]] = []
+        self._background: dict[asyncio.Task[None], None] = {}
 
     @property
     def trace(self) -> str:
@@ -218,7 +218,14 @@ class World:
             await machine.stop(STOP_WITHIN_S if self._is_healed else 1e9)
             self.ensure_up(machine)
 
-        self._background.append(self.loop.create_task(restart()))
+        task = self.loop.create_task(restart())
+        self._background[task] = None
+        task.add_done_callback(self._on_background_done)
+
+    def _on_background_done(self, task: asyncio.Task[None]) -> None:
+        del self._background[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     def on_rotten(self, machine: Machine, path: str) -> None:
         machine.is_damaged = True
