@@ -187,7 +187,7 @@ def _failing_disk(operation: str, error: int) -> Callable[["World", Machine, Mac
 
 def _unreadable(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
     """A bad sector: the next read of one segment fails."""
-    paths = _segments(victim)
+    paths = _segments(victim, newest=int(fault.chance * 1e5) % 2 == 0)
     if paths:
         path = paths[int(fault.chance * len(paths))]
         world.on_rotten(victim, path)
@@ -203,7 +203,7 @@ def _failing_store(world: "World", victim: Machine, _other: Machine, fault: Faul
 
 def _rot(world: "World", victim: Machine, _other: Machine, fault: Fault) -> End:
     """One byte of one segment is not what was written."""
-    paths = _segments(victim)
+    paths = _segments(victim, newest=int(fault.chance * 1e5) % 2 == 0)
     if paths:
         path = paths[int(fault.chance * len(paths))]
         world.on_rotten(victim, path)
@@ -221,9 +221,10 @@ def _covered(victim: Machine, path: str, offset: int) -> int:
     return offset
 
 
-def _segments(victim: Machine) -> list[str]:
-    """The files of all segments that hold anything."""
-    return [path for path in victim.disk.files(LOGS_DIRECTORY) if path.endswith(".log") and victim.disk.size(path)]
+def _segments(victim: Machine, *, newest: bool) -> list[str]:
+    """The files of segments that hold anything: all, or each log's newest, which a start after a crash reads."""
+    paths = [path for path in victim.disk.files(LOGS_DIRECTORY) if path.endswith(".log") and victim.disk.size(path)]
+    return list({path.rpartition("/")[0]: path for path in sorted(paths)}.values()) if newest else paths
 
 
 def _wipe(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> End:

@@ -77,12 +77,13 @@ class SimStore:
         self._unsynced.clear()
 
     def crash(self, *, power: bool) -> None:
-        """End the process that uses the store. With `power`, a random suffix of the unsynced batches is gone as well."""
+        """End the process that uses the store. With `power`, a suffix of the unsynced batches may be gone as well."""
         self._closed = True
         self._fail_next.clear()
         if not power:
             return
-        kept = self._rng.randint(0, len(self._unsynced))
+        # All is as likely as some: the operating system may have written the log a moment ago.
+        kept = self._rng.choice((len(self._unsynced), self._rng.randint(0, len(self._unsynced))))
         while len(self._unsynced) > kept:
             for key, value in reversed(self._unsynced.pop()):
                 self._set(key, value, [])
