@@ -297,6 +297,22 @@ NONSENSE = {
 }
 
 
+def test_every_beginning_has_a_handle_of_its_own() -> None:
+    """What the leader sent for the last one may still come: under the same handle it would be taken for this one's."""
+
+    async def script(stage: Stage) -> None:
+        stage.show(image_of())
+        await stage.until(lambda: bool(stage.follower.follower_side._fetchers[LEADER]._partitions))
+        fetcher = stage.follower.follower_side._fetchers[LEADER]
+        message = FollowerMessage()
+        for _ in range(2):
+            fetcher._add_begin(message, stage.follower.partition)
+        assert len({begin.handle for begin in message.begins}) == 2
+        assert fetcher._partitions == {message.begins[1].handle: stage.follower.partition}
+
+    play(script)
+
+
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_nonsense_of_a_leader_changes_nothing(nonsense: str) -> None:
     """The follower asks again, and takes what is sound when it comes."""

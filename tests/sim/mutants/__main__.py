@@ -1,7 +1,8 @@
 """Plants each bug in turn and looks for a seed that shows it.
 
-    python -m tests.sim.mutants [--names a,b] [--seeds 200] [--output json] [--judge sim|trio|raft] [--list]
+    python -m tests.sim.mutants [--names a,b] [--seeds N] [--output json] [--judge sim|trio|raft|unit] [--list]
 
+Each gets as many seeds as the catalogue says that it needs at most; with --seeds, all get as many.
 Exits with 1 if a mutant survives: a hole in the simulator, to be filled; with 2 if one cannot be planted.
 """
 
@@ -37,14 +38,14 @@ def main() -> int:
     if arguments.output == "json":
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     else:
-        _print_outcomes(outcomes, arguments.seeds)
+        _print_outcomes(outcomes)
     return 1 if any(outcome.seed is None for outcome in outcomes) else 0
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__.partition("\n")[0])
     parser.add_argument("--names", default="", help="mutants, separated by commas; all if none is named")
-    parser.add_argument("--seeds", type=int, default=200, help="how many seeds to try for each, from --first on")
+    parser.add_argument("--seeds", type=int, help="how many seeds to try, from --first on, instead of each one's own number")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--judge", choices=sorted(JUDGES), help="who looks for all the bugs, instead of each one's own judge")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
@@ -67,7 +68,6 @@ def _moved(mutants: list[Mutant]) -> list[str]:
 
 
 def _hunt(mutants: list[Mutant], arguments: argparse.Namespace) -> list[Outcome]:
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("seeds"), TimeElapsedColumn())
     outcomes = []
     with (
@@ -75,6 +75,8 @@ def _hunt(mutants: list[Mutant], arguments: argparse.Namespace) -> list[Outcome]
         hunting(judge=arguments.judge, workers=arguments.workers, seconds_max=arguments.seconds) as hunt,
     ):
         for number, mutant in enumerate(mutants, start=1):
+            count = mutant.seeds if arguments.seeds is None else arguments.seeds
+            seeds = range(arguments.first, arguments.first + count)
             task = progress.add_task(f"{number}/{len(mutants)} {mutant.name}", total=len(seeds))
             outcomes.append(hunt.run(mutant, seeds, lambda task=task: progress.advance(task)))  # type: ignore[misc]
             progress.remove_task(task)
@@ -91,10 +93,10 @@ def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
 
-def _print_outcomes(outcomes: list[Outcome], seeds: int) -> None:
+def _print_outcomes(outcomes: list[Outcome]) -> None:
     table = Table("mutant", "found at seed", "by", "seconds")
     for outcome in outcomes:
-        where = f"none of {seeds}" if outcome.seed is None else str(outcome.seed)
+        where = f"none of {outcome.seeds_run}" if outcome.seed is None else str(outcome.seed)
         table.add_row(outcome.name, where, _first_line(outcome.failure)[:200], f"{outcome.seconds:.1f}")
     console = Console(markup=False)
     console.print(table)

@@ -4,6 +4,8 @@ a few seconds; `needs` says what has to happen for it to show.
 Some guards stand behind one another: with one of them missing nothing can be seen, so they have no mutant of their own:
 - the epoch in `Partition.on_diverging` and `apply_fetched`: a stream's handles are fresh for each epoch;
 - the epoch in `ReplicaCore.on_acknowledged`: a new epoch forgets its followers (`keeps-old-acknowledgments` takes that away);
+- the start of the epoch in `ReplicaCore._may_join`: whoever is outside the in-sync set lags, too, until it had all there
+  was at some moment of this epoch;
 - the sync of a cut: at the next beginning epochs are compared again;
 - the broker epochs of a proposed in-sync set: only a lost disk makes them matter;
 - read rounds and the freshness of a session: they protect acks=1, of which nothing is judged here;

@@ -1,17 +1,25 @@
 """Who may find a mutant: each judge runs one seed and says what broke, or None.
 
 `sim` is the judge that counts. The others are the older searches for a part of the house each. They judge what the whole cluster
-cannot come to with the sizes that a node has: entries of the quorum that are split over several messages, followers behind a
-thousand entries. Asked about the rest (`--judge`) they tell which bugs only a whole cluster can show.
+cannot come to with the sizes that a node has (entries of the quorum that are split over several messages, followers behind a
+thousand entries), or comes to in hundreds of seeds only. Where even they hardly do, a unit test stands for the situation. Asked
+about the rest (`--judge`) they tell which bugs only a whole cluster can show.
 """
 
+import io
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import pytest
+
 from .catalogue import find
+from .unit_tests import UNIT_TESTS
+
+TESTS = Path(__file__).parents[2]
 
 Judge = Callable[[int], str | None]
 
@@ -37,7 +45,21 @@ def raft(seed: int) -> str | None:
     return _raised(lambda: run_seed(seed, nodes=3 if seed % 3 else 5, duplicate=True, crash_points=True))
 
 
-JUDGES: dict[str, Judge] = {"sim": sim, "trio": trio, "raft": raft}
+def unit(seed: int) -> str | None:
+    """One unit test, by number."""
+    if seed >= len(UNIT_TESTS):
+        return None
+    # The timer of the plugin that limits times is the one that limits ours.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:timeout", "--rootdir", str(TESTS.parent)]
+    with redirect_stdout(io.StringIO()) as said:
+        verdict = pytest.main([*options, "-c", str(TESTS.parent / "pyproject.toml"), str(TESTS / UNIT_TESTS[seed])])
+    if verdict is pytest.ExitCode.OK:
+        return None
+    assert verdict is pytest.ExitCode.TESTS_FAILED, said.getvalue()
+    return f"unit test: {UNIT_TESTS[seed]}"
+
+
+JUDGES: dict[str, Judge] = {"sim": sim, "trio": trio, "raft": raft, "unit": unit}
 
 
 class Stuck(KeyboardInterrupt):

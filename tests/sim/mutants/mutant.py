@@ -52,13 +52,13 @@ def edit(target: str, digest: str, *changes: tuple[str, str]) -> Edit:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One plausible bug. `seeds`: its judge finds it among so many seeds, counted from 0; 0 is not measured yet."""
+    """One plausible bug. `seeds`: its judge finds it among so many seeds, counted from 0."""
 
     name: str
     breaks: str  # the rule
     needs: str  # what has to happen for it to show
     edits: tuple[Edit, ...]
-    seeds: int = 0
+    seeds: int
     judge: str = "sim"  # who must find it (judges.py): another one only where the whole cluster cannot come to it
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Bugs in replication: what counts as committed, who is in sync, where a follower's log is cut."""
 
 from .mutant import Mutant, edit
+from .unit_tests import UNIT_TESTS
 
 CORE = "quorumlog.partitions.replica:ReplicaCore"
 PARTITION = "quorumlog.partitions.partition:Partition"
@@ -18,6 +19,7 @@ REPLICATION: tuple[Mutant, ...] = (
         breaks="The high watermark is the smallest flushed offset over the in-sync set, not the leader's own.",
         needs="Any record, looked at between the leader's sync and a follower's; for clients, the leader's end in that moment.",
         edits=(edit(f"{CORE}._advance", "421b915f4405", (_SMALLEST, "committed = self.flushed_offset")),),
+        seeds=20,
     ),
     Mutant(
         name="commits-on-a-majority",
@@ -34,6 +36,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="commits-its-unflushed-end",
@@ -41,6 +44,7 @@ REPLICATION: tuple[Mutant, ...] = (
         needs="A leader whose sync is slower than a follower's round; for clients, its power cut then, and its election "
         "afterwards.",
         edits=(edit(f"{CORE}._flushed_offset_of", "79cd8ddc2715", ("return self.flushed_offset", "return self.log_end_offset")),),
+        seeds=20,
     ),
     Mutant(
         name="ignores-silent-members",
@@ -57,6 +61,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="commits-below-min-insync",
@@ -64,6 +69,7 @@ REPLICATION: tuple[Mutant, ...] = (
         needs="min.insync.replicas=2 and a leader that goes on alone with records appended before the others left; for "
         "clients, its end and the election of an eligible replica.",
         edits=(edit(f"{CORE}._advance", "421b915f4405", (" or len(self.isr) < self.min_insync_replicas", "")),),
+        seeds=20,
     ),
     Mutant(
         name="acknowledges-before-the-sync",
@@ -85,6 +91,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("flushed_offset=partition.flushed_offset", "flushed_offset=partition.log_end_offset"),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="keeps-old-acknowledgments",
@@ -95,12 +102,15 @@ REPLICATION: tuple[Mutant, ...] = (
             edit(f"{CORE}.lead", "22e47b0ebabb", (_FORGET_FOLLOWERS, _KEEP_FOLLOWERS)),
             edit(f"{CORE}.follow", "0f20d5e526d8", ("self._followers = {}", "pass")),
         ),
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
     Mutant(
         name="counts-the-smaller-set",
         breaks="While a change of the in-sync set is under way, whoever it would add counts already.",
         needs="A replica that joins under load: the controller has decided, the leader has not heard of it yet.",
         edits=(edit(f"{CORE}.effective_isr", "a2cf97fa4b31", ("{*self.isr, *self._proposed}", "set(self.isr)")),),
+        seeds=20,
     ),
     Mutant(
         name="counts-the-proposed-set",
@@ -109,6 +119,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(f"{CORE}.effective_isr", "a2cf97fa4b31", ("{*self.isr, *self._proposed}", "set(self._proposed or self.isr)")),
         ),
+        seeds=20,
     ),
     Mutant(
         name="forgets-a-proposal",
@@ -122,6 +133,8 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("        return None\n    wanted", "        return None\n    self._forget_proposals()\n    wanted"),
             ),
         ),
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
     Mutant(
         name="joins-too-early",
@@ -134,19 +147,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("reached = max(self.high_watermark, self._epoch_start_offset)", "reached = 0"),
             ),
         ),
-    ),
-    Mutant(
-        name="joins-without-the-epochs-start",
-        breaks="The in-sync set grows only by a follower that has reached the start of the leader's epoch (rule 4): the new "
-        "leader may not know yet how far its predecessor had committed.",
-        needs="A follower outside the in-sync set that catches up to an old high watermark right after an election.",
-        edits=(
-            edit(
-                f"{CORE}._may_join",
-                "72c0aaa4d505",
-                ("reached = max(self.high_watermark, self._epoch_start_offset)", "reached = self.high_watermark"),
-            ),
-        ),
+        seeds=20,
     ),
     Mutant(
         name="believes-a-mark-beyond-its-log",
@@ -160,6 +161,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("known = min(high_watermark, self.log_end_offset)", "known = high_watermark"),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="truncates-to-its-high-watermark",
@@ -182,6 +184,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("diverging = self._divergence(position.last_epoch, position.fetch_offset)", "diverging = None"),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="fetches-without-comparing",
@@ -195,6 +198,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("diverging = self._divergence(position.last_epoch, position.fetch_offset)", "diverging = None"),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="compares-only-the-epoch",
@@ -205,12 +209,14 @@ REPLICATION: tuple[Mutant, ...] = (
                 f"{PARTITION}._divergence", "b001a0b7c743", ("epoch < last_epoch or own_end < end_offset", "epoch < last_epoch")
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="never-cuts",
         breaks="A follower that is told where its log parts from the leader's cuts it there.",
         needs="A leader that falls with records which its successor lacks: it never gets into the in-sync set again.",
         edits=(edit(f"{PARTITION}.on_diverging", "f55d32d87062", ("self._truncate(max(offset, log.start_offset))", "return")),),
+        seeds=20,
     ),
     Mutant(
         name="writes-the-old-epoch",
@@ -223,6 +229,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),
+        seeds=20,
     ),
     Mutant(
         name="believes-an-old-flush",
@@ -235,6 +242,8 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("min(flush.end_offset, self._flush_limit)", "min(flush.end_offset, self._log.end_offset)"),
             ),
         ),
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
     Mutant(
         name="reuses-stream-handles",
@@ -251,5 +260,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ),
             ),
         ),
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
 )

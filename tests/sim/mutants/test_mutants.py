@@ -72,6 +72,7 @@ def test_the_catalogue_names_each_once() -> None:
     """Names tell mutants apart, and each says what it breaks and what it needs."""
     names = [mutant.name for mutant in CATALOGUE]
     assert len(names) == len(set(names)) >= 24
+    assert all(mutant.seeds > 0 for mutant in CATALOGUE)
     assert all(mutant.breaks.endswith(".") and mutant.needs.endswith(".") for mutant in CATALOGUE)
     assert {mutant.judge for mutant in CATALOGUE} <= JUDGES.keys()
     assert [find(name).name for name in names] == names
@@ -106,7 +107,7 @@ HERE = f"{__name__}:Sample"
 def planted_in(path: str, *changes: tuple[str, str]) -> Mutant:
     target = f"{HERE}.{path}"
     digest = digest_of(dedent(inspect.getsource(function_at(target))))
-    return Mutant("sample", "A rule.", "Nothing.", (edit(target, digest, *changes),))
+    return Mutant("sample", "A rule.", "Nothing.", (edit(target, digest, *changes),), seeds=1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,10 @@
+"""What the judge `unit` asks, one test for each of its seeds: each puts one part into the very situation."""
+
+UNIT_TESTS = (
+    "partitions/test_replica.py::test_unanswered_proposal_goes_on_counting",
+    "partitions/test_replica.py::test_follower_counts_only_after_its_log_matched",
+    "partitions/test_partition.py::test_truncation_during_a_flush_limits_what_it_proves",
+    "partitions/test_log.py::test_damage_below_the_checkpoint_is_reported_and_nothing_is_cut",
+    "metadata/test_isr.py::test_what_does_not_fit_is_refused_alone",
+    "node/test_replication_streams.py::test_every_beginning_has_a_handle_of_its_own",
+)
