@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quorumlog.wire.batches import BatchError, check_crc, iterate_headers
-from tests.chaos.faults.damage import DamagedSnapshot, DamagedStore, harm, pick, places_of_batches, position_in
+from tests.chaos.faults.damage import DamagedSnapshot, DamagedStore, fresh_lines, harm, pick, places_of_batches, position_in
 from tests.chaos.stage import Disorder
 from tests.partitions.stage import batch_of, changed
 
@@ -87,7 +87,14 @@ class FakeStage:
 
     def __init__(self, data_dir: Path, *, does_start: bool) -> None:
         self.data_dir, self.does_start = data_dir, does_start
-        self.target: Any = SimpleNamespace(stop_node=lambda node: None, kill=lambda node: None, data_dirs=lambda: {1: data_dir})
+        self.log = "up\ncannot go on\n"  # of an earlier fault
+        self.dies_at_work = False
+        self.target: Any = SimpleNamespace(
+            stop_node=lambda node: None,
+            kill=lambda node: None,
+            data_dirs=lambda: {1: data_dir},
+            log_tails=lambda: {1: self.log},
+        )
         for name in ("store/000009.log", "store/000011.sst", "store/CURRENT", "store/MANIFEST-000005", "raft/snapshot"):
             (data_dir / name).parent.mkdir(exist_ok=True)
             (data_dir / name).write_bytes(b"0123456789")
@@ -95,8 +102,9 @@ class FakeStage:
 
     def starts(self, _node: int) -> bool:
         assert self.files() != self.sound, "nothing was damaged"
-        if self.does_start:
+        if self.does_start or self.dies_at_work:
             (self.data_dir / "store" / "000012.log").write_bytes(b"new")
+        self.log += "up\ncannot go on\n" if self.dies_at_work else "refused\n"
         return self.does_start
 
     def files(self) -> dict[str, bytes]:
@@ -135,8 +143,30 @@ def test_started_the_node_goes_on_with_what_it_has(tmp_path: Path) -> None:
     assert stage.files() != stage.sound
 
 
+def test_a_node_that_died_at_work_keeps_what_it_has_written(tmp_path: Path) -> None:
+    """It may have voted and acknowledged before it read the damage: only the bit is mended."""
+    stage: Any = FakeStage(tmp_path, does_start=False)
+    stage.dies_at_work = True
+    struck = DamagedStore(0.0, 0, clean=False, cut=False, place=0.5).begin(stage)
+    assert "flipped back" in struck.detail
+    assert stage.files() == stage.sound | {"000012.log": b"new"}
+
+
 def test_a_damaged_snapshot_must_be_refused(tmp_path: Path) -> None:
     """The store may have rotted where nothing lies; a snapshot has a CRC over all of it."""
     stage: Any = FakeStage(tmp_path, does_start=True)
     with pytest.raises(Disorder, match="snapshot"):
         DamagedSnapshot(0.0, 0, clean=False, cut=False, place=0.5).begin(stage)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fresh"),
+    [
+        ("", "cannot go on", "cannot go on"),
+        ("up\ncannot go on\n", "up\ncannot go on\nrefused\n", "\nrefused\n"),
+        ("long ago\n", "all\nof it\nis new\n", "all\nof it\nis new\n"),
+    ],
+)
+def test_only_what_was_logged_since_counts(before: str, after: str, fresh: str) -> None:
+    """A node that died of an earlier fault has not died of this one."""
+    assert fresh_lines(before, after) == fresh
