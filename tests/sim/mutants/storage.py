@@ -57,7 +57,8 @@ STORAGE: tuple[Mutant, ...] = (
         breaks="After a crash only batches whose CRC matches are taken for sound.",
         needs="A power cut that tears an unsynced tail in the middle of a batch (batches larger than a sector), on a follower.",
         edits=(edit(f"{RECOVERY}._scan_from", "f69d769112fa", ("verify=True", "verify=False")),),
-        seeds=260,
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
     Mutant(
         name="recovery-cuts-at-the-checkpoint",
