@@ -87,7 +87,7 @@ class FakeStage:
 
     def __init__(self, data_dir: Path, *, does_start: bool) -> None:
         self.data_dir, self.does_start = data_dir, does_start
-        self.log = "1 up\n2 cannot go on\n"  # of an earlier fault; real lines begin with the time
+        self.log = '1 up\n2 cannot go on\n  File "old.py"\n'  # of an earlier fault; real lines begin with the time
         self.dies_at_work = False
         self.target: Any = SimpleNamespace(
             stop_node=lambda node: None,
@@ -104,7 +104,7 @@ class FakeStage:
         assert self.files() != self.sound, "nothing was damaged"
         if self.does_start or self.dies_at_work:
             (self.data_dir / "store" / "000012.log").write_bytes(b"new")
-        self.log += "3 up\n4 cannot go on\n" if self.dies_at_work else "refused\n"
+        self.log += '3 up\n4 cannot go on\n  File "new.py"\n' if self.dies_at_work else "refused\n"
         return self.does_start
 
     def files(self) -> dict[str, bytes]:

@@ -136,7 +136,8 @@ class DamagedFile(Damage):
         deed = "cut" if self.cut else "a bit flipped"
         logged = stage.target.log_tails()[self._node]
         refused = not stage.starts(self._node)
-        died = refused and "cannot go on" in fresh_lines(logged, stage.target.log_tails()[self._node])
+        # A refusal is one sentence. (The words before the trace may be above what the tail shows.)
+        died = refused and '  File "' in fresh_lines(logged, stage.target.log_tails()[self._node])
         if died and self.cut:
             raise Disorder(f"node {self._node} has begun to work on {path} that was {deed} at {position}")
         if died and path.exists() and path.stat().st_size > position:
