@@ -17,6 +17,7 @@ from tests.cluster.raw import (
     leader_of,
     produce,
     produce_body,
+    produce_values,
     to_leader,
     values_of,
 )
@@ -182,16 +183,34 @@ def test_a_newer_epoch_fences_the_older(topic: str, node: RawConnection) -> None
     assert producer.send(node, 1, epoch=1) == (ErrorCode.none, 3)
 
 
+def delete_the_first(node: RawConnection, topic: str) -> None:
+    """From then on a producer that is not known may be one whose records are gone, and begins where it likes."""
+    produce_values(node, topic, b"first")
+    asked = [{"name": topic, "partitions": [{"partition_index": 0, "offset": 1}]}]
+    answer = node.ask("delete_records", 2, topics=asked, timeout_ms=10_000)
+    assert answer.topics[0].partitions[0].low_watermark == 1, answer
+
+
+def test_a_new_producer_begins_at_zero_while_the_log_is_whole(topic: str, node: RawConnection) -> None:
+    """Else the second of two requests that are under way would overtake the first at a new leader."""
+    producer = Producer(topic, new_producer(node))
+    assert producer.send(node, 1)[0] == ErrorCode.out_of_order_sequence_number
+    assert [producer.send(node, sequence) for sequence in (0, 1)] == [(ErrorCode.none, 0), (ErrorCode.none, 1)]
+    delete_the_first(node, topic)
+    assert Producer(topic, new_producer(node)).send(node, 7)[0] == ErrorCode.none
+
+
 def test_sequences_go_on_at_zero_after_the_last(topic: str, node: RawConnection) -> None:
     """2^31-1 is followed by 0, between batches and inside one; repeats are known on both sides."""
+    delete_the_first(node, topic)
     producer = Producer(topic, new_producer(node))
-    assert producer.send(node, SEQUENCE_MAX - 2, b"a", b"b") == (ErrorCode.none, 0)
-    assert producer.send(node, SEQUENCE_MAX, b"c", b"d", b"e") == (ErrorCode.none, 2)
-    assert producer.send(node, 2, b"f") == (ErrorCode.none, 5)
-    assert producer.send(node, SEQUENCE_MAX, b"c", b"d", b"e") == (ErrorCode.none, 2)
-    assert producer.send(node, SEQUENCE_MAX - 2, b"a", b"b") == (ErrorCode.none, 0)
+    assert producer.send(node, SEQUENCE_MAX - 2, b"a", b"b") == (ErrorCode.none, 1)
+    assert producer.send(node, SEQUENCE_MAX, b"c", b"d", b"e") == (ErrorCode.none, 3)
+    assert producer.send(node, 2, b"f") == (ErrorCode.none, 6)
+    assert producer.send(node, SEQUENCE_MAX, b"c", b"d", b"e") == (ErrorCode.none, 3)
+    assert producer.send(node, SEQUENCE_MAX - 2, b"a", b"b") == (ErrorCode.none, 1)
     assert producer.send(node, 4, b"gap")[0] == ErrorCode.out_of_order_sequence_number
-    assert [value for _, value in stored(node, topic)] == [b"a", b"b", b"c", b"d", b"e", b"f"]
+    assert [value for _, value in values_of(fetch(node, topic, 1).records)] == [b"a", b"b", b"c", b"d", b"e", b"f"]
     other = Producer(topic, new_producer(node))
     assert other.send(node, SEQUENCE_MAX)[0] == other.send(node, 0)[0] == ErrorCode.none
 
