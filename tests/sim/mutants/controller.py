@@ -28,14 +28,14 @@ CONTROLLER: tuple[Mutant, ...] = (
         breaks="Only a complete replica is elected where unclean elections are off.",
         needs="The in-sync set dies while a replica outside it lives: one node lags or restarts, then the others go.",
         edits=(edit(f"{ELECTIONS}:elected", "866db77c1f78", ("if unclean and candidates:", "if candidates:")),),
-        seeds=20,
+        seeds=100,
     ),
     Mutant(
         name="keeps-the-eligible",
         breaks="Eligible replicas are no longer eligible once the in-sync set is large enough to commit without them (KIP-966).",
         needs="A node that is away while the two others commit; then those two go and it comes back.",
         edits=(edit(f"{ELECTIONS}:with_isr", "365ad9619443", ("set() if len(isr) >= min_isr else ", "")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="keeps-a-lost-disk-in-sync",
@@ -51,14 +51,14 @@ CONTROLLER: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=310,
+        seeds=500,
     ),
     Mutant(
         name="restarted-leader-goes-on",
         breaks="A broker that registers again leads nothing in its old epochs.",
         needs="A leader that loses power with unsynced records that followers have, and is back before it is fenced.",
         edits=(edit(f"{BROKERS}:register", "37f8dcefe800", ("elections.release(draft, request.node_id)", "pass")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="gives-producer-ids-twice",
@@ -71,7 +71,7 @@ CONTROLLER: tuple[Mutant, ...] = (
                 ("draft.add(ProducerIds(first + PRODUCER_ID_BLOCK, request.node_id))", "pass"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="snapshot-drops-producer-ids",
@@ -85,6 +85,6 @@ CONTROLLER: tuple[Mutant, ...] = (
                 ("if image.next_producer_id:", "if image.next_producer_id < 0:"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
 )

@@ -13,14 +13,14 @@ RAFT: tuple[Mutant, ...] = (
         needs="A power cut of a voter within a second of its answer (the store is synced for the logs once a second); for "
         "clients, of a majority.",
         edits=(edit(f"{JOURNAL}.barrier", "3f78d9e64e17", ("self._store.sync()", "pass")),),
-        seeds=30,
+        seeds=40,
     ),
     Mutant(
         name="raft-forgets-the-vote",
         breaks="A voter that restarts knows whom it gave its vote in the term.",
         needs="A voter that votes, crashes and is back while a second candidate of the same term asks.",
         edits=(edit(f"{JOURNAL}.set_vote", "c694acaab4c2", ("_vote_value(term, vote)", "_vote_value(term, None)")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="raft-votes-twice",
@@ -35,7 +35,7 @@ RAFT: tuple[Mutant, ...] = (
                 ("if term == self._term and self._vote is not None and vote != self._vote:", "if False:"),
             ),
         ),
-        seeds=20,
+        seeds=40,
         judge="raft",
     ),
     Mutant(
@@ -58,7 +58,7 @@ RAFT: tuple[Mutant, ...] = (
                 ("if lastLogTerm == self.__getCurrentLogTerm() and ", "if False and "),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="raft-answers-before-the-commit",
@@ -75,7 +75,7 @@ RAFT: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
         judge="raft",
     ),
     Mutant(
@@ -94,7 +94,7 @@ RAFT: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
         judge="raft",
     ),
     Mutant(
@@ -112,7 +112,7 @@ RAFT: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
         judge="raft",
     ),
     Mutant(
@@ -127,7 +127,7 @@ RAFT: tuple[Mutant, ...] = (
                 ("envelope.term, self.commit_index)", "envelope.term, self._journal.last.index)"),
             ),
         ),
-        seeds=20,
+        seeds=40,
         judge="raft",
     ),
 )

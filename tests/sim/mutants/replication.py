@@ -19,7 +19,7 @@ REPLICATION: tuple[Mutant, ...] = (
         breaks="The high watermark is the smallest flushed offset over the in-sync set, not the leader's own.",
         needs="Any record, looked at between the leader's sync and a follower's; for clients, the leader's end in that moment.",
         edits=(edit(f"{CORE}._advance", "421b915f4405", (_SMALLEST, "committed = self.flushed_offset")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="commits-on-a-majority",
@@ -36,7 +36,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="commits-its-unflushed-end",
@@ -44,7 +44,7 @@ REPLICATION: tuple[Mutant, ...] = (
         needs="A leader whose sync is slower than a follower's round; for clients, its power cut then, and its election "
         "afterwards.",
         edits=(edit(f"{CORE}._flushed_offset_of", "79cd8ddc2715", ("return self.flushed_offset", "return self.log_end_offset")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="ignores-silent-members",
@@ -61,7 +61,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="commits-below-min-insync",
@@ -69,7 +69,7 @@ REPLICATION: tuple[Mutant, ...] = (
         needs="min.insync.replicas=2 and a leader that goes on alone with records appended before the others left; for "
         "clients, its end and the election of an eligible replica.",
         edits=(edit(f"{CORE}._advance", "421b915f4405", (" or len(self.isr) < self.min_insync_replicas", "")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="acknowledges-before-the-sync",
@@ -91,7 +91,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("flushed_offset=partition.flushed_offset", "flushed_offset=partition.log_end_offset"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="keeps-old-acknowledgments",
@@ -110,7 +110,7 @@ REPLICATION: tuple[Mutant, ...] = (
         breaks="While a change of the in-sync set is under way, whoever it would add counts already.",
         needs="A replica that joins under load: the controller has decided, the leader has not heard of it yet.",
         edits=(edit(f"{CORE}.effective_isr", "a2cf97fa4b31", ("{*self.isr, *self._proposed}", "set(self.isr)")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="counts-the-proposed-set",
@@ -119,7 +119,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(f"{CORE}.effective_isr", "a2cf97fa4b31", ("{*self.isr, *self._proposed}", "set(self._proposed or self.isr)")),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="forgets-a-proposal",
@@ -147,7 +147,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("reached = max(self.high_watermark, self._epoch_start_offset)", "reached = 0"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="believes-a-mark-beyond-its-log",
@@ -161,7 +161,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("known = min(high_watermark, self.log_end_offset)", "known = high_watermark"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="truncates-to-its-high-watermark",
@@ -184,7 +184,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("diverging = self._divergence(position.last_epoch, position.fetch_offset)", "diverging = None"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="fetches-without-comparing",
@@ -198,7 +198,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("diverging = self._divergence(position.last_epoch, position.fetch_offset)", "diverging = None"),
             ),
         ),
-        seeds=20,
+        seeds=50,
     ),
     Mutant(
         name="compares-only-the-epoch",
@@ -209,14 +209,14 @@ REPLICATION: tuple[Mutant, ...] = (
                 f"{PARTITION}._divergence", "b001a0b7c743", ("epoch < last_epoch or own_end < end_offset", "epoch < last_epoch")
             ),
         ),
-        seeds=20,
+        seeds=50,
     ),
     Mutant(
         name="never-cuts",
         breaks="A follower that is told where its log parts from the leader's cuts it there.",
         needs="A leader that falls with records which its successor lacks: it never gets into the in-sync set again.",
         edits=(edit(f"{PARTITION}.on_diverging", "f55d32d87062", ("self._truncate(max(offset, log.start_offset))", "return")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="writes-the-old-epoch",
@@ -229,7 +229,7 @@ REPLICATION: tuple[Mutant, ...] = (
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="believes-an-old-flush",

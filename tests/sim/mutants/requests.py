@@ -18,14 +18,14 @@ REQUESTS: tuple[Mutant, ...] = (
                 ("if acks == ALL and partition.high_watermark < end_offset:", "if acks not in (ALL, LEADER):"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="answers-one-record-early",
         breaks="acks=all is answered when all records of the batch are committed, the last one too.",
         needs="A record while the one before is committed already; for clients, a leader that falls then.",
         edits=(edit(f"{PRODUCE}:_append", "e13ae44da6c2", ("outcome.appended.last_offset + 1", "outcome.appended.last_offset")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="answers-a-repeat-at-once",
@@ -39,7 +39,7 @@ REQUESTS: tuple[Mutant, ...] = (
                 ("outcome.stored = _stored(", "outcome.stored = None if outcome.appended.duplicate else _stored("),
             ),
         ),
-        seeds=30,
+        seeds=40,
     ),
     Mutant(
         name="reads-above-the-mark",
@@ -56,14 +56,14 @@ REQUESTS: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
         edits=(edit(f"{PARTITION}.append", "d1e50c9a3c97", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="keeps-waiters-of-a-lost-leadership",
@@ -71,7 +71,7 @@ REQUESTS: tuple[Mutant, ...] = (
         "record.",
         needs="A node that loses the leadership with records that nobody has, and gets it back within the producer's timeout.",
         edits=(edit(f"{REPLICAS}._on_role_changed", "116448ac98bd", ("self.committed.fail(tp, moved)", "pass")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="leads-by-its-old-registration",
@@ -85,6 +85,6 @@ REQUESTS: tuple[Mutant, ...] = (
                 ("if broker is None or broker.incarnation_id != self._incarnation_id:", "if broker is None:"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
 )

@@ -14,21 +14,21 @@ STORAGE: tuple[Mutant, ...] = (
         breaks="What is said to be flushed is on the disk.",
         needs="Any record, if the disk is asked; for clients, power cuts of all, or of one that leads afterwards.",
         edits=(edit(f"{FLUSH}.sync", "ea54f28c5bd8", ("file.sync()", "file.size()")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="leaves-the-name-unsynced",
         breaks="A new segment is durable when its name is, too.",
         needs="A partition that was just made, or a log that just rolled; for clients, a power cut then.",
         edits=(edit(f"{FLUSH}.sync", "ea54f28c5bd8", ("self.disk.sync_directory(self.directory)", "pass")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="syncs-one-segment-only",
         breaks="A flush syncs every segment that was written since the last one.",
         needs="A log that rolls between two flushes (small segments, a slow sync); for clients, a power cut then.",
         edits=(edit(f"{LOG}:Log.take_unsynced", "7e50b1ffc6a2", ("in self._unsynced]", "in list(self._unsynced)[-1:]]")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="checkpoint-ahead-of-the-sync",
@@ -76,14 +76,15 @@ STORAGE: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=80,
     ),
     Mutant(
         name="recovery-does-not-sync",
         breaks="What recovery takes over is synced before it counts as flushed: the process before may not have done it.",
         needs="kill -9 between an append and its sync, and a new start; for clients, a power cut soon after.",
         edits=(edit(f"{RECOVERY}._save_scanned", "8ed705904289", ("segment.file.sync()", "segment.file.size()")),),
-        seeds=20,
+        seeds=70,
+        judge="trio",
     ),
     Mutant(
         name="takes-damage-for-a-torn-tail",
@@ -124,7 +125,7 @@ STORAGE: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=50,
     ),
     Mutant(
         name="follower-misplaces-its-index",
@@ -137,14 +138,14 @@ STORAGE: tuple[Mutant, ...] = (
                 ("offset_in_file = active.size - first.position", "offset_in_file = -first.position"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="keeps-the-cut-epochs",
         breaks="Epochs whose records are cut are forgotten: they tell where logs part.",
         needs="A follower whose whole last epoch is cut: a leader that falls soon after its election with records nobody has.",
         edits=(edit(f"{LOG}:Log.forget_from", "d513b6e7bc73", ("self.epochs.truncate(offset, batch)", "pass")),),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="retention-above-the-mark",
@@ -158,7 +159,7 @@ STORAGE: tuple[Mutant, ...] = (
                 ("segment.next_offset > high_watermark or not (is_too_many", "not (is_too_many"),
             ),
         ),
-        seeds=30,
+        seeds=80,
     ),
     Mutant(
         name="appends-a-repeat",
@@ -175,7 +176,7 @@ STORAGE: tuple[Mutant, ...] = (
                 ),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="does-not-load-the-producers",
@@ -186,7 +187,7 @@ STORAGE: tuple[Mutant, ...] = (
             edit(f"{LOG}:Log.restore_producers", "b989ad683466", ("self.producers.restore(value)", "pass")),
             edit(f"{RECOVERY}._restore_snapshot", "1f4a2ed0d6aa", ("self.log.producers.restore(snapshot[1])", "pass")),
         ),
-        seeds=20,
+        seeds=40,
     ),
     Mutant(
         name="keeps-the-cut-producers",
@@ -195,7 +196,7 @@ STORAGE: tuple[Mutant, ...] = (
         "again before the producer has sent them all to the leader between. Leaders that move often, producers with "
         "requests under way.",
         edits=(edit(f"{LOG}:Log.truncate", "91aeaffa3c43", ("self.restore_producers(wall_ms)", "pass")),),
-        seeds=20,
+        seeds=140,
     ),
     Mutant(
         name="reuses-a-directory",
@@ -208,6 +209,6 @@ STORAGE: tuple[Mutant, ...] = (
                 ("{tp.partition}-{topic_id.hex}", "{tp.partition}"),
             ),
         ),
-        seeds=20,
+        seeds=40,
     ),
 )
