@@ -21,7 +21,7 @@ from quorumlog.host.peer_identity import PeerCredentials, Refused
 from quorumlog.host.ports import StorageError
 from quorumlog.host.store import RocksStore
 from quorumlog.host.worker import ThreadWorker
-from quorumlog.raft.errors import StorageRefused
+from quorumlog.raft.errors import Fatal, StorageRefused
 from quorumlog.raft.identity import StorageIdentity, adopt_voters, read_identity
 from quorumlog.raft.thread import QuorumThread
 from quorumlog.wire.codec import prepare
@@ -55,7 +55,7 @@ async def _run(config: NodeConfig, started: float) -> int:
         with open_storage(config.data_dir) as (disk, store):
             _check_identity(store, config)
             await _serve(config, disk, store, stop, started)
-    except (StorageError, StorageRefused, ConfigError, Refused, OSError, ValueError) as error:
+    except (StorageError, StorageRefused, Fatal, ConfigError, Refused, OSError, ValueError) as error:
         logger.error("%s", error)
         return EXIT_REFUSED
     return 0
