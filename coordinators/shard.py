@@ -1,0 +1,151 @@
+"""One shard of the group coordinator: all groups whose id hashes to one partition of `__consumer_offsets`.
+
+    load:    replay(key, value) for each record of the partition -> on_loaded
+    serve:   request -> ClassicGroups | ConsumerGroups | Offsets -> Result(records, replies)
+    time:    next_deadline -> tick
+
+Pure: the shell (node/group_coordinator.py) appends the records, holds the replies back until they are committed, and drops the
+shard when its partition moves or an append fails. Every operation may raise a ClusterError, before anything has changed.
+"""
+
+from collections.abc import Callable
+from uuid import UUID
+
+from quorumlog.metadata.group_config import GroupConfig
+from quorumlog.metadata.image import Image
+
+from .classic import ClassicGroups
+from .codec import Record, decode_record
+from .consumer import ConsumerGroups
+from .context import Context
+from .journal import Journal
+from .offsets import Offsets
+from .records import GroupMetadata, OffsetCommit
+from .results import Body, Request, Result
+from .timers import NEVER
+
+__all__ = ["NEVER", "GroupShard"]
+
+
+class GroupShard:
+    """`now` is monotonic time in seconds, `wall_ms` is ms since 1970. Lives as long as this node leads the partition."""
+
+    def __init__(self, image: Image, *, config_of: Callable[[str], GroupConfig], new_uuid: Callable[[], UUID]) -> None:
+        self._journal = Journal(self._replay)
+        self._context = context = Context(image, config_of, new_uuid, self._journal)
+        self._offsets = Offsets(context)
+        self._consumer = ConsumerGroups(context)
+        self._classic = ClassicGroups(context)
+
+    # --- loading
+
+    def replay(self, key: bytes, value: bytes | None) -> None:
+        """One record of the partition, in order. Raises CorruptRecord; the shard cannot be served then."""
+        record = decode_record(key, value)
+        if record is not None:
+            self._replay(record)
+
+    def on_loaded(self, now: float, wall_ms: int) -> Result:
+        """All was replayed: every member begins with a full session timeout."""
+        self._classic.on_loaded(now, wall_ms)
+        self._consumer.on_loaded(now)
+        self._offsets.on_loaded(now)
+        return self._journal.take()
+
+    def _replay(self, record: Record) -> None:
+        match record:
+            case OffsetCommit():
+                self._offsets.replay(record)
+            case GroupMetadata():
+                self._classic.replay(record)
+            case _:
+                self._consumer.replay(record)
+
+    # --- members
+
+    def join(self, request: Request, now: float) -> Result:
+        """JoinGroup. The reply may come with a later operation."""
+        (self._consumer.classic_join if self._consumer.takes(request) else self._classic.join)(request, now)
+        return self._journal.take()
+
+    def sync(self, request: Request, now: float) -> Result:
+        """SyncGroup. The reply may come with a later operation."""
+        (self._consumer.classic_sync if self._consumer.takes(request) else self._classic.sync)(request, now)
+        return self._journal.take()
+
+    def heartbeat(self, request: Request, now: float) -> Result:
+        (self._consumer.classic_heartbeat if self._consumer.takes(request) else self._classic.heartbeat)(request, now)
+        return self._journal.take()
+
+    def leave(self, request: Request, now: float) -> Result:
+        (self._consumer.classic_leave if self._consumer.takes(request) else self._classic.leave)(request, now)
+        return self._journal.take()
+
+    def consumer_heartbeat(self, request: Request, now: float) -> Result:
+        """ConsumerGroupHeartbeat (KIP-848)."""
+        self._consumer.heartbeat(request, now)
+        return self._journal.take()
+
+    # --- offsets
+
+    def commit(self, request: Request, now: float, wall_ms: int) -> Result:
+        """OffsetCommit."""
+        self._offsets.commit(request, now, wall_ms)
+        return self._journal.take()
+
+    def fetch_offsets(self, request: Request, now: float) -> Result:
+        """One group of OffsetFetch."""
+        self._offsets.fetch(request, now)
+        return self._journal.take()
+
+    def delete_offsets(self, request: Request, now: float) -> Result:
+        """OffsetDelete."""
+        self._offsets.delete(request, now)
+        return self._journal.take()
+
+    # --- groups
+
+    def delete_group(self, group_id: str) -> Result:
+        """DeleteGroups, for one of them: its offsets go with it."""
+        self._offsets.delete_group(group_id)
+        return self._journal.take()
+
+    def describe(self, group_id: str) -> Body:
+        """A group of DescribeGroups."""
+        return self._classic.describe(group_id)
+
+    def describe_consumer(self, group_id: str) -> Body:
+        """A group of ConsumerGroupDescribe."""
+        return self._consumer.describe(group_id)
+
+    def groups(self) -> list[Body]:
+        """All groups of this shard, as ListGroups v5 has them."""
+        return [
+            {
+                "group_id": group.group_id,
+                "protocol_type": group.protocol_type,
+                "group_state": group.state_name,
+                "group_type": group.type_name,
+            }
+            for _, group in sorted(self._context.groups.items())
+        ]
+
+    # --- time and the cluster
+
+    def on_image(self, image: Image, now: float) -> Result:
+        """Topics, partitions or settings changed."""
+        old, self._context.image = self._context.image, image
+        self._offsets.on_image(old, image, now)
+        self._consumer.on_image(old, image, now)
+        return self._journal.take()
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do, unless a request comes first."""
+        return self._context.timers.next_deadline()
+
+    def tick(self, now: float, wall_ms: int) -> Result:
+        """What time alone decides: sessions, rebalances, offsets that nobody needs any more."""
+        parts = {"classic": self._classic.on_timer, "consumer": self._consumer.on_timer, "offsets": self._offsets.on_timer}
+        while (key := self._context.timers.due(now)) is not None:
+            parts[str(key[0])](key, now, wall_ms)
+        return self._journal.take()
