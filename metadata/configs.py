@@ -10,6 +10,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from .broker_config import BROKER_SETTINGS
 from .draft import Draft
 from .elections import change_between, elect_missing
+from .group_config import GROUP_SETTINGS, check_group_config
 from .image import CLUSTER_DEFAULT, Image
 from .records import ConfigRecord, ResourceKind
 from .requests import AlterConfigs, AlterConfigsReply, ConfigChange, ConfigOperation, ResourceChanges, ResourceResult
@@ -52,6 +53,8 @@ def _alter(draft: Draft, resource: ResourceChanges, times_named: int) -> None:
         value = _value_after(draft, resource, _alterable(table, resource, change), change)
         if value != held.get(change.key):
             draft.add(ConfigRecord(resource.kind, resource.name, change.key, value))
+    if resource.kind is ResourceKind.GROUP:
+        check_group_config(draft.image.group_configs.get(resource.name, {}), draft.config.broker_defaults)
     _follow_up(draft, before, set(keys))
 
 
@@ -69,6 +72,10 @@ def _table_and_values(image: Image, resource: ResourceChanges) -> tuple[Mapping[
                     f"there is no broker {name[:20]!r}; expected a registered node id, or nothing for all brokers",
                 )
             return BROKER_SETTINGS, image.broker_configs.get(name, {})
+        case ResourceKind.GROUP:
+            if not name:
+                raise ClusterError(ErrorCode.invalid_request, "the settings of a group without a name")
+            return GROUP_SETTINGS, image.group_configs.get(name, {})
         case _:
             assert_never(resource.kind)
 
@@ -76,7 +83,7 @@ def _table_and_values(image: Image, resource: ResourceChanges) -> tuple[Mapping[
 def _alterable(table: Mapping[str, Setting], resource: ResourceChanges, change: ConfigChange) -> Setting:
     """Raises INVALID_CONFIG for a setting that is unknown, or cannot be altered here."""
     setting = setting_named(table, change.key)
-    if resource.kind is ResourceKind.TOPIC:
+    if resource.kind is not ResourceKind.BROKER:
         return setting
     if setting.read_only:
         raise ClusterError(

@@ -82,3 +82,4 @@ class Image:
     def is_live(self, node_id: int) -> bool:
         broker = self.brokers.get(node_id)
         return broker is not None and not broker.fenced
+    group_configs: Map[str, Map[str, str]] = field(default_factory=Map)  # by group id; the group need not exist

@@ -7,6 +7,8 @@ it anew (proto `Snapshot`), in one fixed order, so that equal images have equal 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from immutables import Map
+
 from quorumlog.proto import metadata_pb2
 
 from .codec import decode_records, record_messages, records_of
@@ -89,14 +91,15 @@ def records_that_make(image: Image) -> Iterator[Record]:
         yield TopicRecord(name, topic.topic_id)
         for _, state in sorted(topic.partitions.items()):
             yield PartitionRecord(state)
-        yield from _configs_that_make(ResourceKind.TOPIC, name, image)
+        yield from _configs_that_make(ResourceKind.TOPIC, name, image.topic_configs)
     for name in sorted(image.broker_configs):
-        yield from _configs_that_make(ResourceKind.BROKER, name, image)
+        yield from _configs_that_make(ResourceKind.BROKER, name, image.broker_configs)
+    for name in sorted(image.group_configs):
+        yield from _configs_that_make(ResourceKind.GROUP, name, image.group_configs)
     if image.next_producer_id:
         yield ProducerIds(image.next_producer_id, NOBODY)
 
 
-def _configs_that_make(kind: ResourceKind, name: str, image: Image) -> Iterator[Record]:
-    configs = image.topic_configs if kind is ResourceKind.TOPIC else image.broker_configs
+def _configs_that_make(kind: ResourceKind, name: str, configs: Map[str, Map[str, str]]) -> Iterator[Record]:
     for key, value in sorted(configs.get(name, {}).items()):
         yield ConfigRecord(kind, name, key, value)

@@ -19,6 +19,7 @@ class ResourceKind(StrEnum):
 
     TOPIC = "topic"
     BROKER = "broker"
+    GROUP = "group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class PartitionChange:
 
 @dataclass(frozen=True, slots=True)
 class ConfigRecord:
-    """A setting of a topic (by name) or of brokers (by node id in decimal, or CLUSTER_DEFAULT); value None takes it back."""
+    """A setting of a topic or a group (by name) or of brokers (by node id in decimal, or CLUSTER_DEFAULT); None takes it back."""
 
     kind: ResourceKind
     name: str

@@ -183,6 +183,8 @@ def _change_config(image: Image, record: ConfigRecord) -> Image:
             assert_never(record.kind)
 
 
+        case ResourceKind.GROUP:
+            return replace(image, group_configs=_with_config(image.group_configs, record))
 def _with_config(configs: Map[str, Map[str, str]], record: ConfigRecord) -> Map[str, Map[str, str]]:
     held = configs.get(record.name, Map[str, str]())
     if record.value is not None:

@@ -15,6 +15,7 @@ from .image import CLUSTER_DEFAULT, Image
 Value = int | bool | str
 LONG_MAX = 2**63 - 1
 INT_MAX = 2**31 - 1
+SHORT_MAX = 2**15 - 1
 
 
 class SettingType(IntEnum):
@@ -23,6 +24,7 @@ class SettingType(IntEnum):
     BOOLEAN = 1
     STRING = 2
     INT = 3
+    SHORT = 4
     LONG = 5
     LIST = 7
 
@@ -35,6 +37,7 @@ class SettingSource(IntEnum):
     ALL_BROKERS = 3
     STATIC = 4
     DEFAULT = 5
+    GROUP = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Setting:
     def parse(self, text: str) -> Value:
         """The value in its type. Raises INVALID_CONFIG, naming what is allowed."""
         match self.type:
-            case SettingType.INT | SettingType.LONG:
+            case SettingType.INT | SettingType.SHORT | SettingType.LONG:
                 return self._parse_number(text)
             case SettingType.BOOLEAN:
                 if text.strip().lower() not in ("true", "false"):
@@ -69,7 +72,7 @@ class Setting:
     def allowed(self) -> str:
         """What may be given, for people."""
         match self.type:
-            case SettingType.INT | SettingType.LONG:
+            case SettingType.INT | SettingType.SHORT | SettingType.LONG:
                 return f"a whole number from {self.least} to {self.most}"
             case SettingType.BOOLEAN:
                 return "true or false"

@@ -95,4 +95,4 @@ def test_unknown_request_is_refused() -> None:
 
 def test_kinds_are_written_as_words() -> None:
     """The resource kind compares with, and is stored as, its plain word."""
-    assert [str(kind) for kind in ResourceKind] == ["topic", "broker"] == list(ResourceKind)
+    assert [str(kind) for kind in ResourceKind] == ["topic", "broker", "group"] == list(ResourceKind)
