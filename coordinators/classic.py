@@ -16,16 +16,16 @@ class ClassicGroups:
     def on_loaded(self, now: float, wall_ms: int) -> None:
         raise NotImplementedError
 
-    def join(self, request: Request, now: float) -> None:
+    def join(self, request: Request, now: float, wall_ms: int) -> None:
         raise NotImplementedError
 
-    def sync(self, request: Request, now: float) -> None:
+    def sync(self, request: Request, now: float, wall_ms: int) -> None:
         raise NotImplementedError
 
     def heartbeat(self, request: Request, now: float) -> None:
         raise NotImplementedError
 
-    def leave(self, request: Request, now: float) -> None:
+    def leave(self, request: Request, now: float, wall_ms: int) -> None:
         raise NotImplementedError
 
     def describe(self, group_id: str) -> Body:

@@ -63,22 +63,31 @@ class GroupShard:
 
     # --- members
 
-    def join(self, request: Request, now: float) -> Result:
+    def join(self, request: Request, now: float, wall_ms: int) -> Result:
         """JoinGroup. The reply may come with a later operation."""
-        (self._consumer.classic_join if self._consumer.takes(request) else self._classic.join)(request, now)
+        if self._consumer.takes(request):
+            self._consumer.classic_join(request, now)
+        else:
+            self._classic.join(request, now, wall_ms)
         return self._journal.take()
 
-    def sync(self, request: Request, now: float) -> Result:
+    def sync(self, request: Request, now: float, wall_ms: int) -> Result:
         """SyncGroup. The reply may come with a later operation."""
-        (self._consumer.classic_sync if self._consumer.takes(request) else self._classic.sync)(request, now)
+        if self._consumer.takes(request):
+            self._consumer.classic_sync(request, now)
+        else:
+            self._classic.sync(request, now, wall_ms)
         return self._journal.take()
 
     def heartbeat(self, request: Request, now: float) -> Result:
         (self._consumer.classic_heartbeat if self._consumer.takes(request) else self._classic.heartbeat)(request, now)
         return self._journal.take()
 
-    def leave(self, request: Request, now: float) -> Result:
-        (self._consumer.classic_leave if self._consumer.takes(request) else self._classic.leave)(request, now)
+    def leave(self, request: Request, now: float, wall_ms: int) -> Result:
+        if self._consumer.takes(request):
+            self._consumer.classic_leave(request, now)
+        else:
+            self._classic.leave(request, now, wall_ms)
         return self._journal.take()
 
     def consumer_heartbeat(self, request: Request, now: float) -> Result:
