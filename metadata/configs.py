@@ -137,7 +137,7 @@ def _end_elrs(draft: Draft, before: Image) -> None:
     An ELR beside an empty ISR stays: nobody commits anything there, and it is all that knows who is complete.
     """
     for topic, state in draft.partitions():
-        count = len(state.replicas)
+        count = len(state.original)
         changed = effective_min_isr(before, topic, count, draft.config.broker_defaults) != draft.min_isr(topic, state)
         change = change_between(state, replace(state, elr=())) if changed and state.isr else None
         if change is not None:

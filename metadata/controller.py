@@ -1,6 +1,6 @@
 """The active controller's mind: requests and time go in, decisions come out. No I/O, no clock, no chance of its own.
 
-    decide(request) -> Draft(image) -> brokers | topics | configs | isr | elections -> Decision(records, reply)
+    decide(request) -> Draft(image) -> brokers | topics | configs | isr | elections | reassignment -> Decision(records, reply)
 
 A controller lives while its node leads the quorum. It decides on a speculative image, which holds all that it decided itself and
 which may not be committed yet; where a commit is in doubt it is dropped, and a new one starts from the committed image.
@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import assert_never
 from uuid import UUID
 
-from . import brokers, configs, elections, isr, topics
+from . import brokers, configs, elections, isr, reassignment, topics
 from .draft import ControllerConfig, Decision, Draft
 from .image import Image
 from .requests import (
     AllocateProducerIds,
     AlterConfigs,
     AlterIsr,
+    AlterReassignments,
     BrokerHeartbeat,
     CreatePartitions,
     CreateTopics,
@@ -109,5 +110,7 @@ class Controller:
                 return isr.report_damage(draft, request)
             case ElectLeaders():
                 return elections.elect_leaders(draft, request)
+            case AlterReassignments():
+                return reassignment.alter_reassignments(draft, request)
             case _:
                 assert_never(request)

@@ -86,7 +86,8 @@ class Draft:
         return ((name, state) for name, state in self.partitions() if node_id in state.replicas)
 
     def min_isr(self, topic: str, state: PartitionState) -> int:
-        return effective_min_isr(self.image, topic, len(state.replicas), self.config.broker_defaults)
+        """Counted over the replicas from before a reassignment: those it brings must not make commits wait for them."""
+        return effective_min_isr(self.image, topic, len(state.original), self.config.broker_defaults)
 
     def unclean_election_allowed(self, topic: str) -> bool:
         return unclean_election_allowed(self.image, topic, self.config.broker_defaults)

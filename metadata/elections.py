@@ -56,11 +56,20 @@ def elected(state: PartitionState, candidates: tuple[int, ...], min_isr: int, *,
     return replace(state, leader=NO_LEADER)
 
 
+def completed(state: PartitionState) -> PartitionState:
+    """A reassignment is over as soon as every replica that stays is in sync: they hold all that is committed, the others go."""
+    if not state.is_moving or not set(state.target) <= set(state.isr):
+        return state
+    return replace(state, replicas=state.target, isr=tuple(sorted(state.target)), elr=(), adding=(), removing=())
+
+
 def change_between(old: PartitionState, new: PartitionState) -> PartitionChange | None:
     """What to log so that `old` becomes `new` with its epochs raised; None if they are the same."""
     if old == new:
         return None
     led_anew = new.leader != old.leader
+    # A replica that goes and comes again begins with nothing: what it said before must not count in the epoch after.
+    begins_epoch = led_anew or not set(old.replicas) <= set(new.replicas)
     return PartitionChange(
         topic_id=old.topic_id,
         partition=old.partition,
@@ -68,7 +77,10 @@ def change_between(old: PartitionState, new: PartitionState) -> PartitionChange 
         isr=new.isr if new.isr != old.isr else None,
         elr=new.elr if new.elr != old.elr else None,
         leader=new.leader if led_anew else None,
-        leader_epoch=old.leader_epoch + 1 if led_anew else None,
+        leader_epoch=old.leader_epoch + 1 if begins_epoch else None,
+        replicas=new.replicas if new.replicas != old.replicas else None,
+        adding=new.adding if new.adding != old.adding else None,
+        removing=new.removing if new.removing != old.removing else None,
     )
 
 
@@ -84,14 +96,17 @@ def settle(
     unclean: bool | None = None,
     shunned: int | None = None,
 ) -> None:
-    """Write the change from `old` to `new`, with a leader elected if there is need; `shunned` is no candidate this time.
+    """Write the change from `old` to `new`, with a reassignment ended that is complete by it, and a leader elected if there is
+    need; `shunned` is no candidate this time.
 
     `unclean` None leaves it to the topic's setting whether a replica that is not complete may be elected.
     """
+    new = completed(new)
     candidates = tuple(node for node in new.replicas if node != shunned and draft.may_lead(node))
     if unclean is None:
         unclean = draft.unclean_election_allowed(topic)
-    new = elected(new, candidates, draft.min_isr(topic, new), unclean=unclean)
+    # An election may leave the elected alone in sync, and that may be all that the reassignment waited for.
+    new = completed(elected(new, candidates, draft.min_isr(topic, new), unclean=unclean))
     change = change_between(old, new)
     if change is not None:
         draft.add(change)

@@ -48,6 +48,23 @@ class PartitionState:
     leader: int  # NO_LEADER while none can be elected
     leader_epoch: int  # rises with each election
     partition_epoch: int  # rises with each change of this state
+    adding: tuple[int, ...] = ()  # sorted; replicas that a reassignment brings (KIP-455)
+    removing: tuple[int, ...] = ()  # sorted; replicas that go once all others are in sync
+
+    @property
+    def is_moving(self) -> bool:
+        """A reassignment is under way: `replicas` is the union of where the partition was and where it is to be."""
+        return bool(self.adding or self.removing)
+
+    @property
+    def original(self) -> tuple[int, ...]:
+        """Where the partition was before its reassignment; all replicas if there is none."""
+        return tuple(node for node in self.replicas if node not in self.adding)
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        """Where the partition is to be; all replicas if there is no reassignment."""
+        return tuple(node for node in self.replicas if node not in self.removing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,7 @@ class Image:
     topic_names: Map[UUID, str] = field(default_factory=Map)
     topic_configs: Map[str, Map[str, str]] = field(default_factory=Map)
     broker_configs: Map[str, Map[str, str]] = field(default_factory=Map)  # by node id in decimal, or CLUSTER_DEFAULT
+    group_configs: Map[str, Map[str, str]] = field(default_factory=Map)  # by group id; the group need not exist
     next_producer_id: int = 0
     next_broker_epoch: int = 1
 
@@ -82,4 +100,3 @@ class Image:
     def is_live(self, node_id: int) -> bool:
         broker = self.brokers.get(node_id)
         return broker is not None and not broker.fenced
-    group_configs: Map[str, Map[str, str]] = field(default_factory=Map)  # by group id; the group need not exist

@@ -5,7 +5,7 @@ from uuid import UUID
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .draft import Draft
-from .elections import change_between, settle, with_isr, without_disk
+from .elections import settle, with_isr, without_disk
 from .image import PartitionState
 from .requests import AlterIsr, AlterIsrReply, IsrProposal, IsrResult, ReportDamage, ReportDamageReply
 
@@ -30,9 +30,7 @@ def _alter(draft: Draft, node_id: int, proposal: IsrProposal) -> PartitionState:
     where = f"{topic}-{proposal.partition}"
     _check_epochs(where, node_id, proposal, state)
     _check_members(draft, where, proposal, state)
-    change = change_between(state, with_isr(state, set(proposal.new_isr), draft.min_isr(topic, state)))
-    if change is not None:
-        draft.add(change)
+    settle(draft, topic, state, with_isr(state, set(proposal.new_isr), draft.min_isr(topic, state)))
     return _find(draft, proposal.topic_id, proposal.partition)[1]
 
 

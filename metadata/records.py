@@ -79,7 +79,7 @@ class PartitionRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartitionChange:
-    """What changed in a partition; None is "as before". `leader_epoch` is given whenever the leader changes, and only then."""
+    """What changed in a partition; None is "as before". `leader_epoch` is given whenever the leader changes or a replica goes."""
 
     topic_id: UUID
     partition: int
@@ -89,6 +89,8 @@ class PartitionChange:
     leader: int | None = None
     leader_epoch: int | None = None
     replicas: tuple[int, ...] | None = None
+    adding: tuple[int, ...] | None = None
+    removing: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,10 +65,12 @@ def check_partition(state: PartitionState) -> None:
     """What always holds of a partition. Raises CorruptRecord."""
     replicas = set(state.replicas)
     _demand(len(replicas) == len(state.replicas) > 0, state, "replicas are missing or repeated")
-    for name, members in (("isr", state.isr), ("elr", state.elr)):
+    for name, members in (("isr", state.isr), ("elr", state.elr), ("adding", state.adding), ("removing", state.removing)):
         _demand(members == tuple(sorted(set(members))), state, f"{name} is not sorted")
         _demand(replicas.issuperset(members), state, f"{name} has members that are no replicas")
     _demand(not set(state.isr) & set(state.elr), state, "isr and elr overlap")
+    _demand(bool(state.original and state.target), state, "a reassignment from nowhere or to nowhere")
+    _demand(not set(state.adding) & set(state.removing), state, "adding and removing overlap")
     _demand(state.leader == NO_LEADER or state.leader in state.isr, state, "the leader is not in the isr")
     _demand(min(state.leader_epoch, state.partition_epoch, state.partition) >= 0, state, "a number is negative")
 
@@ -156,6 +158,8 @@ def _change_partition(image: Image, record: PartitionChange) -> Image:
         leader=old.leader if record.leader is None else record.leader,
         leader_epoch=old.leader_epoch if record.leader_epoch is None else record.leader_epoch,
         partition_epoch=record.partition_epoch,
+        adding=old.adding if record.adding is None else record.adding,
+        removing=old.removing if record.removing is None else record.removing,
     )
     _demand(new.partition_epoch > old.partition_epoch, record, f"partition epoch {old.partition_epoch} is held")
     _demand(new.leader_epoch >= old.leader_epoch, record, f"leader epoch {old.leader_epoch} is held")
@@ -179,12 +183,12 @@ def _change_config(image: Image, record: ConfigRecord) -> Image:
             return replace(image, topic_configs=_with_config(image.topic_configs, record))
         case ResourceKind.BROKER:
             return replace(image, broker_configs=_with_config(image.broker_configs, record))
+        case ResourceKind.GROUP:
+            return replace(image, group_configs=_with_config(image.group_configs, record))
         case _:
             assert_never(record.kind)
 
 
-        case ResourceKind.GROUP:
-            return replace(image, group_configs=_with_config(image.group_configs, record))
 def _with_config(configs: Map[str, Map[str, str]], record: ConfigRecord) -> Map[str, Map[str, str]]:
     held = configs.get(record.name, Map[str, str]())
     if record.value is not None:

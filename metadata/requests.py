@@ -303,6 +303,36 @@ class ElectLeadersReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Reassignment:
+    """Where a partition's replicas are to be, the preferred leader first; None takes back the reassignment under way."""
+
+    topic: str
+    partition: int
+    target: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlterReassignments:
+    partitions: tuple[Reassignment, ...]
+    allow_replication_factor_change: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ReassignmentResult:
+    topic: str
+    partition: int
+    error_code: ErrorCode
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlterReassignmentsReply:
+    """Says that the moves have begun, or been taken back; the image shows how far they are."""
+
+    partitions: tuple[ReassignmentResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """Nothing more to say: to UnregisterBroker, and for decisions that nobody asked for."""
 
@@ -319,6 +349,7 @@ Request = (
     | AlterIsr
     | ReportDamage
     | ElectLeaders
+    | AlterReassignments
 )
 
 Reply = (
@@ -332,5 +363,6 @@ Reply = (
     | AlterIsrReply
     | ReportDamageReply
     | ElectLeadersReply
+    | AlterReassignmentsReply
     | Done
 )

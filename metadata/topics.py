@@ -261,7 +261,7 @@ def _grow(draft: Draft, new: NewPartitions, times_named: int, partitions: Partit
         raise ClusterError(
             ErrorCode.invalid_partitions, f"topic {new.name!r} has {held} partitions; {new.count} would not be more"
         )
-    existing = [state.replicas for _, state in sorted(topic.partitions.items())]
+    existing = [state.target for _, state in sorted(topic.partitions.items())]
     replication_factor = len(existing[0])
     if new.assignments is None:
         assignments = partitions.placed(existing, new.count - held, replication_factor)

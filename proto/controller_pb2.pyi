@@ -361,12 +361,48 @@ class ElectLeadersReply(_message.Message):
     partitions: _containers.RepeatedCompositeFieldContainer[ElectionResult]
     def __init__(self, partitions: _Optional[_Iterable[_Union[ElectionResult, _Mapping]]] = ...) -> None: ...
 
+class Reassignment(_message.Message):
+    __slots__ = ("topic", "partition", "target")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partition: int
+    target: _metadata_pb2.NodeIds
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., target: _Optional[_Union[_metadata_pb2.NodeIds, _Mapping]] = ...) -> None: ...
+
+class AlterReassignments(_message.Message):
+    __slots__ = ("partitions", "allow_replication_factor_change")
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_REPLICATION_FACTOR_CHANGE_FIELD_NUMBER: _ClassVar[int]
+    partitions: _containers.RepeatedCompositeFieldContainer[Reassignment]
+    allow_replication_factor_change: bool
+    def __init__(self, partitions: _Optional[_Iterable[_Union[Reassignment, _Mapping]]] = ..., allow_replication_factor_change: _Optional[bool] = ...) -> None: ...
+
+class ReassignmentResult(_message.Message):
+    __slots__ = ("topic", "partition", "error_code", "error_message")
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    topic: str
+    partition: int
+    error_code: int
+    error_message: str
+    def __init__(self, topic: _Optional[str] = ..., partition: _Optional[int] = ..., error_code: _Optional[int] = ..., error_message: _Optional[str] = ...) -> None: ...
+
+class AlterReassignmentsReply(_message.Message):
+    __slots__ = ("partitions",)
+    PARTITIONS_FIELD_NUMBER: _ClassVar[int]
+    partitions: _containers.RepeatedCompositeFieldContainer[ReassignmentResult]
+    def __init__(self, partitions: _Optional[_Iterable[_Union[ReassignmentResult, _Mapping]]] = ...) -> None: ...
+
 class Done(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ControllerRequest(_message.Message):
-    __slots__ = ("register_broker", "broker_heartbeat", "unregister_broker", "allocate_producer_ids", "create_topics", "delete_topics", "create_partitions", "alter_configs", "alter_isr", "report_damage", "elect_leaders")
+    __slots__ = ("register_broker", "broker_heartbeat", "unregister_broker", "allocate_producer_ids", "create_topics", "delete_topics", "create_partitions", "alter_configs", "alter_isr", "report_damage", "elect_leaders", "alter_reassignments")
     REGISTER_BROKER_FIELD_NUMBER: _ClassVar[int]
     BROKER_HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     UNREGISTER_BROKER_FIELD_NUMBER: _ClassVar[int]
@@ -378,6 +414,7 @@ class ControllerRequest(_message.Message):
     ALTER_ISR_FIELD_NUMBER: _ClassVar[int]
     REPORT_DAMAGE_FIELD_NUMBER: _ClassVar[int]
     ELECT_LEADERS_FIELD_NUMBER: _ClassVar[int]
+    ALTER_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     register_broker: RegisterBroker
     broker_heartbeat: BrokerHeartbeat
     unregister_broker: UnregisterBroker
@@ -389,10 +426,11 @@ class ControllerRequest(_message.Message):
     alter_isr: AlterIsr
     report_damage: ReportDamage
     elect_leaders: ElectLeaders
-    def __init__(self, register_broker: _Optional[_Union[RegisterBroker, _Mapping]] = ..., broker_heartbeat: _Optional[_Union[BrokerHeartbeat, _Mapping]] = ..., unregister_broker: _Optional[_Union[UnregisterBroker, _Mapping]] = ..., allocate_producer_ids: _Optional[_Union[AllocateProducerIds, _Mapping]] = ..., create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., alter_configs: _Optional[_Union[AlterConfigs, _Mapping]] = ..., alter_isr: _Optional[_Union[AlterIsr, _Mapping]] = ..., report_damage: _Optional[_Union[ReportDamage, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ...) -> None: ...
+    alter_reassignments: AlterReassignments
+    def __init__(self, register_broker: _Optional[_Union[RegisterBroker, _Mapping]] = ..., broker_heartbeat: _Optional[_Union[BrokerHeartbeat, _Mapping]] = ..., unregister_broker: _Optional[_Union[UnregisterBroker, _Mapping]] = ..., allocate_producer_ids: _Optional[_Union[AllocateProducerIds, _Mapping]] = ..., create_topics: _Optional[_Union[CreateTopics, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopics, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitions, _Mapping]] = ..., alter_configs: _Optional[_Union[AlterConfigs, _Mapping]] = ..., alter_isr: _Optional[_Union[AlterIsr, _Mapping]] = ..., report_damage: _Optional[_Union[ReportDamage, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeaders, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignments, _Mapping]] = ...) -> None: ...
 
 class ControllerReply(_message.Message):
-    __slots__ = ("register_broker", "broker_heartbeat", "allocate_producer_ids", "create_topics", "delete_topics", "create_partitions", "alter_configs", "alter_isr", "report_damage", "elect_leaders", "done")
+    __slots__ = ("register_broker", "broker_heartbeat", "allocate_producer_ids", "create_topics", "delete_topics", "create_partitions", "alter_configs", "alter_isr", "report_damage", "elect_leaders", "done", "alter_reassignments")
     REGISTER_BROKER_FIELD_NUMBER: _ClassVar[int]
     BROKER_HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     ALLOCATE_PRODUCER_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -404,6 +442,7 @@ class ControllerReply(_message.Message):
     REPORT_DAMAGE_FIELD_NUMBER: _ClassVar[int]
     ELECT_LEADERS_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    ALTER_REASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     register_broker: RegisterBrokerReply
     broker_heartbeat: BrokerHeartbeatReply
     allocate_producer_ids: AllocateProducerIdsReply
@@ -415,4 +454,5 @@ class ControllerReply(_message.Message):
     report_damage: ReportDamageReply
     elect_leaders: ElectLeadersReply
     done: Done
-    def __init__(self, register_broker: _Optional[_Union[RegisterBrokerReply, _Mapping]] = ..., broker_heartbeat: _Optional[_Union[BrokerHeartbeatReply, _Mapping]] = ..., allocate_producer_ids: _Optional[_Union[AllocateProducerIdsReply, _Mapping]] = ..., create_topics: _Optional[_Union[CreateTopicsReply, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopicsReply, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitionsReply, _Mapping]] = ..., alter_configs: _Optional[_Union[AlterConfigsReply, _Mapping]] = ..., alter_isr: _Optional[_Union[AlterIsrReply, _Mapping]] = ..., report_damage: _Optional[_Union[ReportDamageReply, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeadersReply, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
+    alter_reassignments: AlterReassignmentsReply
+    def __init__(self, register_broker: _Optional[_Union[RegisterBrokerReply, _Mapping]] = ..., broker_heartbeat: _Optional[_Union[BrokerHeartbeatReply, _Mapping]] = ..., allocate_producer_ids: _Optional[_Union[AllocateProducerIdsReply, _Mapping]] = ..., create_topics: _Optional[_Union[CreateTopicsReply, _Mapping]] = ..., delete_topics: _Optional[_Union[DeleteTopicsReply, _Mapping]] = ..., create_partitions: _Optional[_Union[CreatePartitionsReply, _Mapping]] = ..., alter_configs: _Optional[_Union[AlterConfigsReply, _Mapping]] = ..., alter_isr: _Optional[_Union[AlterIsrReply, _Mapping]] = ..., report_damage: _Optional[_Union[ReportDamageReply, _Mapping]] = ..., elect_leaders: _Optional[_Union[ElectLeadersReply, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., alter_reassignments: _Optional[_Union[AlterReassignmentsReply, _Mapping]] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equorumlog/proto/metadata.proto\x12\x12quorumlog.metadata\"\x18\n\x07NodeIds\x12\r\n\x05items\x18\x01 \x03(\x05\"&\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\"\xa0\x01\n\x0ePartitionState\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08replicas\x18\x03 \x03(\x05\x12\x0b\n\x03isr\x18\x04 \x03(\x05\x12\x0b\n\x03\x65lr\x18\x05 \x03(\x05\x12\x0e\n\x06leader\x18\x06 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x07 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x08 \x01(\x05\"\xfd\x01\n\x0eRegisterBroker\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x16\n\x0eincarnation_id\x18\x03 \x01(\x0c\x12\x12\n\nstorage_id\x18\x04 \x01(\x0c\x12+\n\x05kafka\x18\x05 \x01(\x0b\x32\x1c.quorumlog.metadata.Endpoint\x12*\n\x04peer\x18\x06 \x01(\x0b\x32\x1c.quorumlog.metadata.Endpoint\x12\x11\n\x04rack\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x66\x65nced\x18\x08 \x01(\x08\x12\x13\n\x0bin_shutdown\x18\t \x01(\x08\x42\x07\n\x05_rack\"Z\n\x0c\x42rokerChange\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x65nced\x18\x03 \x01(\x08\x12\x13\n\x0bin_shutdown\x18\x04 \x01(\x08\"9\n\x10UnregisterBroker\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"-\n\x0bTopicRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\"\x1f\n\x0bRemoveTopic\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\"D\n\x0fPartitionRecord\x12\x31\n\x05state\x18\x01 \x01(\x0b\x32\".quorumlog.metadata.PartitionState\"\x9e\x02\n\x0fPartitionChange\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x03 \x01(\x05\x12(\n\x03isr\x18\x04 \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIds\x12(\n\x03\x65lr\x18\x05 \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIds\x12\x13\n\x06leader\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cleader_epoch\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12-\n\x08replicas\x18\x08 \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIdsB\t\n\x07_leaderB\x0f\n\r_leader_epoch\"U\n\x0c\x43onfigRecord\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_value\"8\n\x0bProducerIds\x12\x18\n\x10next_producer_id\x18\x01 \x01(\x03\x12\x0f\n\x07node_id\x18\x02 \x01(\x05\"\xb5\x04\n\x06Record\x12=\n\x0fregister_broker\x18\x01 \x01(\x0b\x32\".quorumlog.metadata.RegisterBrokerH\x00\x12\x39\n\rbroker_change\x18\x02 \x01(\x0b\x32 .quorumlog.metadata.BrokerChangeH\x00\x12\x41\n\x11unregister_broker\x18\x03 \x01(\x0b\x32$.quorumlog.metadata.UnregisterBrokerH\x00\x12\x37\n\x0ctopic_record\x18\x04 \x01(\x0b\x32\x1f.quorumlog.metadata.TopicRecordH\x00\x12\x37\n\x0cremove_topic\x18\x05 \x01(\x0b\x32\x1f.quorumlog.metadata.RemoveTopicH\x00\x12?\n\x10partition_record\x18\x06 \x01(\x0b\x32#.quorumlog.metadata.PartitionRecordH\x00\x12?\n\x10partition_change\x18\x07 \x01(\x0b\x32#.quorumlog.metadata.PartitionChangeH\x00\x12\x39\n\rconfig_record\x18\x08 \x01(\x0b\x32 .quorumlog.metadata.ConfigRecordH\x00\x12\x37\n\x0cproducer_ids\x18\t \x01(\x0b\x32\x1f.quorumlog.metadata.ProducerIdsH\x00\x42\x06\n\x04kind\"4\n\x05\x42\x61tch\x12+\n\x07records\x18\x01 \x03(\x0b\x32\x1a.quorumlog.metadata.Record\"\x85\x01\n\x08Snapshot\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x19\n\x11next_broker_epoch\x18\x04 \x01(\x03\x12+\n\x07records\x18\x05 \x03(\x0b\x32\x1a.quorumlog.metadata.Recordb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1equorumlog/proto/metadata.proto\x12\x12quorumlog.metadata\"\x18\n\x07NodeIds\x12\r\n\x05items\x18\x01 \x03(\x05\"&\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\x05\"\xc2\x01\n\x0ePartitionState\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x10\n\x08replicas\x18\x03 \x03(\x05\x12\x0b\n\x03isr\x18\x04 \x03(\x05\x12\x0b\n\x03\x65lr\x18\x05 \x03(\x05\x12\x0e\n\x06leader\x18\x06 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x07 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x08 \x01(\x05\x12\x0e\n\x06\x61\x64\x64ing\x18\t \x03(\x05\x12\x10\n\x08removing\x18\n \x03(\x05\"\xfd\x01\n\x0eRegisterBroker\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x16\n\x0eincarnation_id\x18\x03 \x01(\x0c\x12\x12\n\nstorage_id\x18\x04 \x01(\x0c\x12+\n\x05kafka\x18\x05 \x01(\x0b\x32\x1c.quorumlog.metadata.Endpoint\x12*\n\x04peer\x18\x06 \x01(\x0b\x32\x1c.quorumlog.metadata.Endpoint\x12\x11\n\x04rack\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x66\x65nced\x18\x08 \x01(\x08\x12\x13\n\x0bin_shutdown\x18\t \x01(\x08\x42\x07\n\x05_rack\"Z\n\x0c\x42rokerChange\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x65nced\x18\x03 \x01(\x08\x12\x13\n\x0bin_shutdown\x18\x04 \x01(\x08\"9\n\x10UnregisterBroker\x12\x0f\n\x07node_id\x18\x01 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x02 \x01(\x03\"-\n\x0bTopicRecord\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\"\x1f\n\x0bRemoveTopic\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\"D\n\x0fPartitionRecord\x12\x31\n\x05state\x18\x01 \x01(\x0b\x32\".quorumlog.metadata.PartitionState\"\xfa\x02\n\x0fPartitionChange\x12\x10\n\x08topic_id\x18\x01 \x01(\x0c\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x17\n\x0fpartition_epoch\x18\x03 \x01(\x05\x12(\n\x03isr\x18\x04 \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIds\x12(\n\x03\x65lr\x18\x05 \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIds\x12\x13\n\x06leader\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x19\n\x0cleader_epoch\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12-\n\x08replicas\x18\x08 \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIds\x12+\n\x06\x61\x64\x64ing\x18\t \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIds\x12-\n\x08removing\x18\n \x01(\x0b\x32\x1b.quorumlog.metadata.NodeIdsB\t\n\x07_leaderB\x0f\n\r_leader_epoch\"U\n\x0c\x43onfigRecord\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_value\"8\n\x0bProducerIds\x12\x18\n\x10next_producer_id\x18\x01 \x01(\x03\x12\x0f\n\x07node_id\x18\x02 \x01(\x05\"\xb5\x04\n\x06Record\x12=\n\x0fregister_broker\x18\x01 \x01(\x0b\x32\".quorumlog.metadata.RegisterBrokerH\x00\x12\x39\n\rbroker_change\x18\x02 \x01(\x0b\x32 .quorumlog.metadata.BrokerChangeH\x00\x12\x41\n\x11unregister_broker\x18\x03 \x01(\x0b\x32$.quorumlog.metadata.UnregisterBrokerH\x00\x12\x37\n\x0ctopic_record\x18\x04 \x01(\x0b\x32\x1f.quorumlog.metadata.TopicRecordH\x00\x12\x37\n\x0cremove_topic\x18\x05 \x01(\x0b\x32\x1f.quorumlog.metadata.RemoveTopicH\x00\x12?\n\x10partition_record\x18\x06 \x01(\x0b\x32#.quorumlog.metadata.PartitionRecordH\x00\x12?\n\x10partition_change\x18\x07 \x01(\x0b\x32#.quorumlog.metadata.PartitionChangeH\x00\x12\x39\n\rconfig_record\x18\x08 \x01(\x0b\x32 .quorumlog.metadata.ConfigRecordH\x00\x12\x37\n\x0cproducer_ids\x18\t \x01(\x0b\x32\x1f.quorumlog.metadata.ProducerIdsH\x00\x42\x06\n\x04kind\"4\n\x05\x42\x61tch\x12+\n\x07records\x18\x01 \x03(\x0b\x32\x1a.quorumlog.metadata.Record\"\x85\x01\n\x08Snapshot\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\x05\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x19\n\x11next_broker_epoch\x18\x04 \x01(\x03\x12+\n\x07records\x18\x05 \x03(\x0b\x32\x1a.quorumlog.metadata.Recordb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,29 +36,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT']._serialized_start=80
   _globals['_ENDPOINT']._serialized_end=118
   _globals['_PARTITIONSTATE']._serialized_start=121
-  _globals['_PARTITIONSTATE']._serialized_end=281
-  _globals['_REGISTERBROKER']._serialized_start=284
-  _globals['_REGISTERBROKER']._serialized_end=537
-  _globals['_BROKERCHANGE']._serialized_start=539
-  _globals['_BROKERCHANGE']._serialized_end=629
-  _globals['_UNREGISTERBROKER']._serialized_start=631
-  _globals['_UNREGISTERBROKER']._serialized_end=688
-  _globals['_TOPICRECORD']._serialized_start=690
-  _globals['_TOPICRECORD']._serialized_end=735
-  _globals['_REMOVETOPIC']._serialized_start=737
-  _globals['_REMOVETOPIC']._serialized_end=768
-  _globals['_PARTITIONRECORD']._serialized_start=770
-  _globals['_PARTITIONRECORD']._serialized_end=838
-  _globals['_PARTITIONCHANGE']._serialized_start=841
-  _globals['_PARTITIONCHANGE']._serialized_end=1127
-  _globals['_CONFIGRECORD']._serialized_start=1129
-  _globals['_CONFIGRECORD']._serialized_end=1214
-  _globals['_PRODUCERIDS']._serialized_start=1216
-  _globals['_PRODUCERIDS']._serialized_end=1272
-  _globals['_RECORD']._serialized_start=1275
-  _globals['_RECORD']._serialized_end=1840
-  _globals['_BATCH']._serialized_start=1842
-  _globals['_BATCH']._serialized_end=1894
-  _globals['_SNAPSHOT']._serialized_start=1897
-  _globals['_SNAPSHOT']._serialized_end=2030
+  _globals['_PARTITIONSTATE']._serialized_end=315
+  _globals['_REGISTERBROKER']._serialized_start=318
+  _globals['_REGISTERBROKER']._serialized_end=571
+  _globals['_BROKERCHANGE']._serialized_start=573
+  _globals['_BROKERCHANGE']._serialized_end=663
+  _globals['_UNREGISTERBROKER']._serialized_start=665
+  _globals['_UNREGISTERBROKER']._serialized_end=722
+  _globals['_TOPICRECORD']._serialized_start=724
+  _globals['_TOPICRECORD']._serialized_end=769
+  _globals['_REMOVETOPIC']._serialized_start=771
+  _globals['_REMOVETOPIC']._serialized_end=802
+  _globals['_PARTITIONRECORD']._serialized_start=804
+  _globals['_PARTITIONRECORD']._serialized_end=872
+  _globals['_PARTITIONCHANGE']._serialized_start=875
+  _globals['_PARTITIONCHANGE']._serialized_end=1253
+  _globals['_CONFIGRECORD']._serialized_start=1255
+  _globals['_CONFIGRECORD']._serialized_end=1340
+  _globals['_PRODUCERIDS']._serialized_start=1342
+  _globals['_PRODUCERIDS']._serialized_end=1398
+  _globals['_RECORD']._serialized_start=1401
+  _globals['_RECORD']._serialized_end=1966
+  _globals['_BATCH']._serialized_start=1968
+  _globals['_BATCH']._serialized_end=2020
+  _globals['_SNAPSHOT']._serialized_start=2023
+  _globals['_SNAPSHOT']._serialized_end=2156
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,7 @@ class Endpoint(_message.Message):
     def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class PartitionState(_message.Message):
-    __slots__ = ("topic_id", "partition", "replicas", "isr", "elr", "leader", "leader_epoch", "partition_epoch")
+    __slots__ = ("topic_id", "partition", "replicas", "isr", "elr", "leader", "leader_epoch", "partition_epoch", "adding", "removing")
     TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,8 @@ class PartitionState(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     LEADER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     PARTITION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ADDING_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
     topic_id: bytes
     partition: int
     replicas: _containers.RepeatedScalarFieldContainer[int]
@@ -38,7 +40,9 @@ class PartitionState(_message.Message):
     leader: int
     leader_epoch: int
     partition_epoch: int
-    def __init__(self, topic_id: _Optional[bytes] = ..., partition: _Optional[int] = ..., replicas: _Optional[_Iterable[int]] = ..., isr: _Optional[_Iterable[int]] = ..., elr: _Optional[_Iterable[int]] = ..., leader: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., partition_epoch: _Optional[int] = ...) -> None: ...
+    adding: _containers.RepeatedScalarFieldContainer[int]
+    removing: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, topic_id: _Optional[bytes] = ..., partition: _Optional[int] = ..., replicas: _Optional[_Iterable[int]] = ..., isr: _Optional[_Iterable[int]] = ..., elr: _Optional[_Iterable[int]] = ..., leader: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., partition_epoch: _Optional[int] = ..., adding: _Optional[_Iterable[int]] = ..., removing: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class RegisterBroker(_message.Message):
     __slots__ = ("node_id", "broker_epoch", "incarnation_id", "storage_id", "kafka", "peer", "rack", "fenced", "in_shutdown")
@@ -103,7 +107,7 @@ class PartitionRecord(_message.Message):
     def __init__(self, state: _Optional[_Union[PartitionState, _Mapping]] = ...) -> None: ...
 
 class PartitionChange(_message.Message):
-    __slots__ = ("topic_id", "partition", "partition_epoch", "isr", "elr", "leader", "leader_epoch", "replicas")
+    __slots__ = ("topic_id", "partition", "partition_epoch", "isr", "elr", "leader", "leader_epoch", "replicas", "adding", "removing")
     TOPIC_ID_FIELD_NUMBER: _ClassVar[int]
     PARTITION_FIELD_NUMBER: _ClassVar[int]
     PARTITION_EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +116,8 @@ class PartitionChange(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     LEADER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    ADDING_FIELD_NUMBER: _ClassVar[int]
+    REMOVING_FIELD_NUMBER: _ClassVar[int]
     topic_id: bytes
     partition: int
     partition_epoch: int
@@ -120,7 +126,9 @@ class PartitionChange(_message.Message):
     leader: int
     leader_epoch: int
     replicas: NodeIds
-    def __init__(self, topic_id: _Optional[bytes] = ..., partition: _Optional[int] = ..., partition_epoch: _Optional[int] = ..., isr: _Optional[_Union[NodeIds, _Mapping]] = ..., elr: _Optional[_Union[NodeIds, _Mapping]] = ..., leader: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., replicas: _Optional[_Union[NodeIds, _Mapping]] = ...) -> None: ...
+    adding: NodeIds
+    removing: NodeIds
+    def __init__(self, topic_id: _Optional[bytes] = ..., partition: _Optional[int] = ..., partition_epoch: _Optional[int] = ..., isr: _Optional[_Union[NodeIds, _Mapping]] = ..., elr: _Optional[_Union[NodeIds, _Mapping]] = ..., leader: _Optional[int] = ..., leader_epoch: _Optional[int] = ..., replicas: _Optional[_Union[NodeIds, _Mapping]] = ..., adding: _Optional[_Union[NodeIds, _Mapping]] = ..., removing: _Optional[_Union[NodeIds, _Mapping]] = ...) -> None: ...
 
 class ConfigRecord(_message.Message):
     __slots__ = ("kind", "name", "key", "value")

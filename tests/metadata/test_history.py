@@ -1,4 +1,4 @@
-"""Any history of deaths, restarts, lost disks, in-sync sets and topics keeps what was committed.
+"""Any history of deaths, restarts, lost disks, in-sync sets, moves and topics keeps what was committed.
 
 Each partition's replicas are modelled as lists of record numbers, and the high watermark goes over flushed records of the
 in-sync set, only while that has `min.insync.replicas` members. Whoever is elected must hold all that was committed, unless it
@@ -23,6 +23,7 @@ from quorumlog.metadata.requests import (
     AlterConfigs,
     AlterIsr,
     AlterIsrReply,
+    AlterReassignments,
     BrokerHeartbeat,
     ConfigChange,
     ConfigOperation,
@@ -33,6 +34,7 @@ from quorumlog.metadata.requests import (
     IsrProposal,
     NewPartitions,
     NewTopic,
+    Reassignment,
     RegisterBroker,
     ReportDamage,
     ReportDamageReply,
@@ -96,13 +98,20 @@ class History(RuleBasedStateMachine):
             self.committed[key] = []
             return
         assert (new.partition_epoch > old.partition_epoch) == (new != old)
-        assert (new.leader_epoch > old.leader_epoch) == (new.leader != old.leader)
-        if new.leader not in (old.leader, NO_LEADER) and new.leader not in {*old.isr, *old.elr}:
+        gone = set(old.replicas) - set(new.replicas)
+        assert (new.leader_epoch > old.leader_epoch) == (new.leader != old.leader or bool(gone))
+        if not self.is_reassigning:
+            assert new.replicas in (old.replicas, old.target), (old, new)
+        for node in gone & self.running:  # who is down keeps its files, and may come back with them
+            self.log(key, node).clear()
+        has_come_in = bool(gone) and not self.is_reassigning and set(new.isr) == set(old.target)  # with the end of a move
+        if new.leader not in (old.leader, NO_LEADER, *old.isr, *old.elr) and not has_come_in:
             assert self.unclean_allowed, (old, new)
             held = self.log(key, new.leader)
             self.committed[key] = self.committed[key][: common_length(held, self.committed[key])]
 
     unclean_allowed = False
+    is_reassigning = False
 
     def ask(self, request: Request) -> Decision | None:
         try:
@@ -211,6 +220,21 @@ class History(RuleBasedStateMachine):
         self.ask(ElectLeaders(preferred))
         self.unclean_allowed = False
 
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """Begin a move, replace one, or (to nowhere) take one back."""
+        image = self.controller.image
+        name, key = data.draw(st.sampled_from([(name, key) for key, name in sorted(names(image).items(), key=str)]))
+        target = data.draw(st.none() | st.lists(NODES, min_size=1, max_size=4, unique=True).map(tuple))
+        self.is_reassigning = True
+        self.ask(AlterReassignments((Reassignment(name, key[1], target),)))
+        self.is_reassigning = False
+        state = partitions(self.controller.image)[key]
+        if target is None:
+            assert not state.is_moving or state == partitions(image)[key], "cancelled, or refused"
+        elif set(target) <= set(image.brokers):
+            assert state.target == target
+
     def allocate_producer_ids(self, data: st.DataObject) -> None:
         node = data.draw(NODES)
         decision = self.ask(AllocateProducerIds(node, self.epoch(node)))
@@ -250,7 +274,7 @@ class History(RuleBasedStateMachine):
             self.commit(name, state)
 
     def commit(self, name: str, state: PartitionState) -> None:
-        if len(state.isr) < effective_min_isr(self.controller.image, name, len(state.replicas), {}):
+        if len(state.isr) < effective_min_isr(self.controller.image, name, len(state.original), {}):
             return
         key = (state.topic_id, state.partition)
         leader_log = self.log(key, state.leader)
@@ -287,7 +311,7 @@ class History(RuleBasedStateMachine):
         assert decision is not None and isinstance(decision.reply, AlterIsrReply)
         (result,) = decision.reply.partitions
         assert result.error_code is ErrorCode.none and result.state is not None, result
-        assert result.state.isr == members
+        assert result.state.isr in (members, tuple(sorted(state.target)))
 
     @precondition(somebody_leads)
     @rule(data=st.data())
@@ -332,7 +356,12 @@ class History(RuleBasedStateMachine):
         image = self.controller.image
         for name, topic in image.topics.items():
             for state in topic.partitions.values():
-                assert not state.elr or len(state.isr) < max(1, effective_min_isr(image, name, len(state.replicas), {})), state
+                assert not state.elr or len(state.isr) < max(1, effective_min_isr(image, name, len(state.original), {})), state
+
+    @invariant()
+    def a_move_ends_when_it_can(self) -> None:
+        for state in partitions(self.controller.image).values():
+            assert not state.is_moving or not set(state.target) <= set(state.isr), state
 
     @invariant()
     def the_complete_hold_all_that_is_committed(self) -> None:
@@ -348,6 +377,10 @@ class History(RuleBasedStateMachine):
 
 def partitions(image: Image) -> dict[Key, PartitionState]:
     return {(topic.topic_id, index): state for topic in image.topics.values() for index, state in topic.partitions.items()}
+
+
+def names(image: Image) -> dict[Key, str]:
+    return {key: image.topic_names[key[0]] for key in partitions(image)}
 
 
 def common_length(one: Log, two: Log) -> int:
