@@ -2,6 +2,7 @@
 
 from .dispatch import Api
 from .handlers import (
+    alter_partition_reassignments,
     api_versions,
     create_partitions,
     create_topics,
@@ -9,13 +10,16 @@ from .handlers import (
     delete_topics,
     describe_cluster,
     describe_configs,
+    elect_leaders,
     fetch,
     incremental_alter_configs,
     init_producer_id,
     list_offsets,
+    list_partition_reassignments,
     metadata,
     offset_for_leader_epoch,
     produce,
+    unregister_broker,
 )
 
 API_TABLE: dict[int, Api] = {
@@ -33,7 +37,11 @@ API_TABLE: dict[int, Api] = {
         offset_for_leader_epoch.API,
         describe_configs.API,
         create_partitions.API,
+        elect_leaders.API,
         incremental_alter_configs.API,
+        alter_partition_reassignments.API,
+        list_partition_reassignments.API,
         describe_cluster.API,
+        unregister_broker.API,
     )
 }
