@@ -6,9 +6,11 @@ Read-only ones come from each node's own configuration and are shown here under 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from .group_config import COORDINATOR_SETTINGS
 from .image import CLUSTER_DEFAULT, Image
 from .settings import (
     INT_MAX,
+    LONG_MAX,
     ConfigDescription,
     Setting,
     SettingType,
@@ -17,7 +19,7 @@ from .settings import (
     selected,
     table_of,
 )
-from .topic_config import MIN_INSYNC_REPLICAS, TOPIC_SETTINGS, UNCLEAN_LEADER_ELECTION
+from .topic_config import MIN_INSYNC_REPLICAS, TOPIC_SETTINGS, UNCLEAN_LEADER_ELECTION, check_topic_config
 
 # What the controller decides by must be the same for every broker (KIP-966 demands it of the first).
 CLUSTER_ONLY = (MIN_INSYNC_REPLICAS, UNCLEAN_LEADER_ELECTION)
@@ -28,33 +30,66 @@ def _default_of_topics(setting: Setting) -> Setting:
     return replace(setting, name=name, cluster_only=name in CLUSTER_ONLY)
 
 
-def _read_only(name: str, kind: SettingType, default: str, documentation: str, least: int = 0) -> Setting:
-    return Setting(name, kind, default, documentation, name, least=least, most=INT_MAX, read_only=True)
+def _rate(who: str) -> Setting:
+    name = f"{who}.replication.throttled.rate"
+    documentation = f"Bytes a second that replicas in {who}.replication.throttled.replicas may take together."
+    return Setting(name, SettingType.LONG, str(LONG_MAX), documentation, name)
 
+
+def _fixed(name: str, kind: SettingType, default: str, documentation: str, *, least: int = 0, most: int = INT_MAX) -> Setting:
+    return Setting(
+        name,
+        kind,
+        default,
+        documentation,
+        name,
+        least=least,
+        most=LONG_MAX if kind is SettingType.LONG else most,
+        pattern=".*",
+        form="any text",
+        read_only=True,
+    )
+
+
+BOOLEAN, STRING, INT, LONG, LIST = (
+    SettingType.BOOLEAN,
+    SettingType.STRING,
+    SettingType.INT,
+    SettingType.LONG,
+    SettingType.LIST,
+)
 
 BROKER_SETTINGS = table_of(
     [
-        *map(_default_of_topics, TOPIC_SETTINGS.values()),
-        _read_only(
-            "auto.create.topics.enable",
-            SettingType.BOOLEAN,
-            "true",
-            "Whether asking for the metadata of an unknown topic creates it.",
+        *map(_default_of_topics, (setting for setting in TOPIC_SETTINGS.values() if setting.broker_name)),
+        *COORDINATOR_SETTINGS.values(),
+        _rate("leader"),
+        _rate("follower"),
+        _fixed("advertised.listeners", STRING, "", "How clients reach this node."),
+        _fixed("auto.create.topics.enable", BOOLEAN, "true", "Whether asking for the metadata of an unknown topic creates it."),
+        _fixed("auto.leader.rebalance.enable", BOOLEAN, "true", "Whether leadership is given back to preferred replicas."),
+        _fixed("broker.heartbeat.interval.ms", INT, "2000", "How often a broker tells the controller that it lives."),
+        _fixed("broker.id", INT, "-1", "This node's id.", least=-1),
+        _fixed("broker.rack", STRING, "", "Where the node stands."),
+        _fixed("broker.session.timeout.ms", INT, "9000", "A broker that the controller has not heard of for so long is fenced."),
+        _fixed("connections.max.idle.ms", LONG, "600000", "A client connection that is silent for so long is closed."),
+        _fixed("controller.quorum.voters", LIST, "", "The metadata quorum, as nodes reach it."),
+        _fixed("default.replication.factor", INT, "1", "Replicas of a topic that is created without a number.", least=1),
+        _fixed("delete.topic.enable", BOOLEAN, "true", "Whether topics can be deleted."),
+        _fixed("fetch.max.bytes", INT, "57671680", "Most bytes of records in one fetch response.", least=1024),
+        _fixed("leader.imbalance.check.interval.seconds", LONG, "300", "How often leadership is given back."),
+        _fixed("listeners", STRING, "", "Where clients are accepted."),
+        _fixed("log.dir", STRING, "", "Where this node keeps everything."),
+        _fixed("log.dirs", STRING, "", "Where this node keeps everything."),
+        _fixed("log.retention.check.interval.ms", LONG, "300000", "How often retention and segment age are looked at.", least=1),
+        _fixed("max.connections", INT, str(INT_MAX), "Client connections."),
+        _fixed("node.id", INT, "-1", "This node's id.", least=-1),
+        _fixed("num.partitions", INT, "1", "Partitions of a topic that is created without a number.", least=1),
+        _fixed(
+            "process.roles", LIST, "broker", "Whether this node takes part in the metadata quorum, besides holding partitions."
         ),
-        _read_only("num.partitions", SettingType.INT, "1", "Partitions of a topic that is created without a number.", least=1),
-        _read_only(
-            "default.replication.factor",
-            SettingType.INT,
-            "1",
-            "Replicas of a topic that is created without a number.",
-            least=1,
-        ),
-        _read_only(
-            "replica.lag.time.max.ms",
-            SettingType.LONG,
-            "30000",
-            "A follower that is behind for longer leaves the in-sync set.",
-        ),
+        _fixed("replica.lag.time.max.ms", LONG, "30000", "A follower that is behind for longer leaves the in-sync set."),
+        _fixed("socket.request.max.bytes", INT, "104857600", "Largest request.", least=1),
     ]
 )
 
@@ -62,6 +97,11 @@ BROKER_SETTINGS = table_of(
 def broker_value(image: Image, name: str, broker_defaults: Mapping[str, str], node_id: int | None = None) -> str:
     """The text of the value that counts for this broker, or for all."""
     return next(layers(BROKER_SETTINGS[name], image, broker_defaults, topic=None, node_id=node_id)).value
+
+
+def check_broker_config(image: Image, broker_defaults: Mapping[str, str]) -> None:
+    """What holds between the defaults of topics, as all brokers have them. Raises INVALID_CONFIG."""
+    check_topic_config(image, "", broker_defaults)
 
 
 def describe_broker_config(

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
-from .broker_config import BROKER_SETTINGS
+from .broker_config import BROKER_SETTINGS, check_broker_config
 from .draft import Draft
 from .elections import change_between, elect_missing
 from .group_config import GROUP_SETTINGS, check_group_config
@@ -15,7 +15,7 @@ from .image import CLUSTER_DEFAULT, Image
 from .records import ConfigRecord, ResourceKind
 from .requests import AlterConfigs, AlterConfigsReply, ConfigChange, ConfigOperation, ResourceChanges, ResourceResult
 from .settings import Setting, SettingType, layers, setting_named, split_list
-from .topic_config import MIN_INSYNC_REPLICAS, TOPIC_SETTINGS, UNCLEAN_LEADER_ELECTION, effective_min_isr
+from .topic_config import MIN_INSYNC_REPLICAS, TOPIC_SETTINGS, UNCLEAN_LEADER_ELECTION, check_topic_config, effective_min_isr
 
 
 def alter_configs(draft: Draft, request: AlterConfigs) -> AlterConfigsReply:
@@ -53,9 +53,21 @@ def _alter(draft: Draft, resource: ResourceChanges, times_named: int) -> None:
         value = _value_after(draft, resource, _alterable(table, resource, change), change)
         if value != held.get(change.key):
             draft.add(ConfigRecord(resource.kind, resource.name, change.key, value))
-    if resource.kind is ResourceKind.GROUP:
-        check_group_config(draft.image.group_configs.get(resource.name, {}), draft.config.broker_defaults)
+    _check_together(draft, resource)
     _follow_up(draft, before, set(keys))
+
+
+def _check_together(draft: Draft, resource: ResourceChanges) -> None:
+    """What holds between the settings of one resource. Raises INVALID_CONFIG."""
+    match resource.kind:
+        case ResourceKind.GROUP:
+            check_group_config(draft.image.group_configs.get(resource.name, {}), draft.config.broker_defaults)
+        case ResourceKind.TOPIC:
+            check_topic_config(draft.image, resource.name, draft.config.broker_defaults)
+        case ResourceKind.BROKER:
+            check_broker_config(draft.image, draft.config.broker_defaults)
+        case _:
+            assert_never(resource.kind)
 
 
 def _table_and_values(image: Image, resource: ResourceChanges) -> tuple[Mapping[str, Setting], Mapping[str, str]]:

@@ -172,7 +172,7 @@ GROUP_SETTINGS = table_of(
 def coordinator_value(name: str, broker_defaults: Mapping[str, str]) -> Value:
     """What counts for a coordinator's setting, in its type."""
     setting = COORDINATOR_SETTINGS[name]
-    return setting.parse(broker_defaults.get(name, setting.default))
+    return setting.value_of(broker_defaults.get(name, setting.default))
 
 
 def effective_group_config(image: Image, group_id: str, broker_defaults: Mapping[str, str], node_id: int) -> GroupConfig:
@@ -199,6 +199,14 @@ def _coordinator_config(broker_defaults: Mapping[str, str]) -> GroupConfig:
         value = coordinator_value(setting.name, broker_defaults)
         values[field.name] = tuple(str(value).split(",")) if setting.type is SettingType.LIST else value
     return GroupConfig(**values)
+
+
+def check_coordinator_config(broker_defaults: Mapping[str, str]) -> None:
+    """What a node may be started with. Raises INVALID_CONFIG."""
+    for name, setting in COORDINATOR_SETTINGS.items():
+        setting.parse(broker_defaults.get(name, setting.default))
+    own = {name: str(coordinator_value(setting.broker_name, broker_defaults)) for name, setting in GROUP_SETTINGS.items()}
+    check_group_config(own, broker_defaults)
 
 
 def _bounds(name: str, broker_defaults: Mapping[str, str]) -> tuple[int, int]:

@@ -4,6 +4,7 @@ A topic's value is the first that is given of: the topic itself, this broker, al
 broker's static configuration, the default. `topic_config.py` and `broker_config.py` hold the two tables.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -12,10 +13,12 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .image import CLUSTER_DEFAULT, Image
 
-Value = int | bool | str
+Value = int | float | bool | str
 LONG_MAX = 2**63 - 1
 INT_MAX = 2**31 - 1
 SHORT_MAX = 2**15 - 1
+TEXT_LENGTH_MAX = 64 * 1024
+DECIMAL = re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,3})?|[0-9]+\.")
 
 
 class SettingType(IntEnum):
@@ -26,6 +29,7 @@ class SettingType(IntEnum):
     INT = 3
     SHORT = 4
     LONG = 5
+    DOUBLE = 6
     LIST = 7
 
 
@@ -48,10 +52,13 @@ class Setting:
     type: SettingType
     default: str
     documentation: str
-    broker_name: str
+    broker_name: str  # "" where only topics have it
     least: int = 0
     most: int = LONG_MAX
+    gaps: tuple[int, ...] = ()  # between the bounds, and yet not allowed
     choices: tuple[str, ...] = ()
+    pattern: str = ""  # that a STRING, or each part of a LIST, must match where there are no choices
+    form: str = ""  # the pattern in words
     not_yet: tuple[str, ...] = ()  # Kafka's values that we do not offer: refused with a sentence of their own
     read_only: bool = False  # cannot be altered while a broker runs
     cluster_only: bool = False  # the controller obeys it: one value for all brokers, or none
@@ -61,23 +68,38 @@ class Setting:
         match self.type:
             case SettingType.INT | SettingType.SHORT | SettingType.LONG:
                 return self._parse_number(text)
+            case SettingType.DOUBLE:
+                return self._parse_fraction(text)
             case SettingType.BOOLEAN:
-                if text.strip().lower() not in ("true", "false"):
-                    raise self._refusal(text, f"expected {self.allowed}")
-                return text.strip().lower() == "true"
+                return self._parse_truth(text)
             case _:
                 return self._parse_choice(text)
+
+    def value_of(self, text: str) -> Value:
+        """The value in its type, of a text that was checked before it was stored, or by a node at its start."""
+        match self.type:
+            case SettingType.INT | SettingType.SHORT | SettingType.LONG:
+                return int(text)
+            case SettingType.DOUBLE:
+                return float(text)
+            case SettingType.BOOLEAN:
+                return text.strip().lower() == "true"
+            case _:
+                return text
 
     @property
     def allowed(self) -> str:
         """What may be given, for people."""
         match self.type:
             case SettingType.INT | SettingType.SHORT | SettingType.LONG:
-                return f"a whole number from {self.least} to {self.most}"
+                gaps = "".join(f", but not {gap}" for gap in self.gaps)
+                return f"a whole number from {self.least} to {self.most}{gaps}"
+            case SettingType.DOUBLE:
+                return f"a number from {self.least} to {self.most}"
             case SettingType.BOOLEAN:
-                return "true or false"
+                return " or ".join(word for word in ("true", "false") if word not in self.not_yet)
             case _:
-                return ", ".join(self.choices)
+                return ", ".join(self.choices) if self.choices else self.form
 
     def _parse_number(self, text: str) -> int:
         allowed = f"expected {self.allowed}"
@@ -85,17 +107,37 @@ class Setting:
         # Bounded before int(): the cost of converting grows with the square of the digits.
         if len(digits) > 20 or not digits.isascii() or not digits.removeprefix("-").isdigit():
             raise self._refusal(text, allowed)
-        if not self.least <= int(digits) <= self.most:
+        if not self.least <= int(digits) <= self.most or int(digits) in self.gaps:
             raise self._refusal(text, allowed)
         return int(digits)
 
+    def _parse_truth(self, text: str) -> bool:
+        word = text.strip().lower()
+        if word in self.not_yet:
+            raise self._refusal(text, f"only {self.default} is offered yet")
+        if word not in ("true", "false"):
+            raise self._refusal(text, f"expected {self.allowed}")
+        return word == "true"
+
+    def _parse_fraction(self, text: str) -> float:
+        if len(text) > 50 or not DECIMAL.fullmatch(text.strip()) or not self.least <= float(text) <= self.most:
+            raise self._refusal(text, f"expected {self.allowed}")
+        return float(text)
+
     def _parse_choice(self, text: str) -> str:
         parts = split_list(text) if self.type is SettingType.LIST else (text.strip(),)
+        if not self.choices:
+            return self._parse_pattern(text, parts)
         unknown = [part for part in parts if part not in self.choices]
         if any(part in self.not_yet for part in unknown):
             raise self._refusal(text, f"only {', '.join(self.choices)} is offered yet")
         if unknown or not parts:
             raise self._refusal(text, f"expected {self.allowed}")
+        return ",".join(parts)
+
+    def _parse_pattern(self, text: str, parts: tuple[str, ...]) -> str:
+        if len(text) > TEXT_LENGTH_MAX or not all(re.fullmatch(self.pattern, part) for part in parts):
+            raise self._refusal(text, f"expected {self.form}")
         return ",".join(parts)
 
     def _refusal(self, seen: str, allowed: str) -> ClusterError:
@@ -156,7 +198,7 @@ def layers(
     given.append((name, image.broker_configs.get(CLUSTER_DEFAULT, {}), SettingSource.ALL_BROKERS))
     given.append((name, broker_defaults, SettingSource.STATIC))
     yield from (Synonym(key, values[key], source) for key, values, source in given if key in values)
-    yield Synonym(name, setting.default, SettingSource.DEFAULT)
+    yield Synonym(name or setting.name, setting.default, SettingSource.DEFAULT)
 
 
 def describe_setting(setting: Setting, layers_given: Iterable[Synonym]) -> ConfigDescription:

@@ -1,12 +1,15 @@
 """The settings of one topic, as the code that obeys them reads them, and the table of their names, defaults and bounds."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
+
+from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .image import Image
 from .settings import (
     INT_MAX,
+    LONG_MAX,
     ConfigDescription,
     Setting,
     SettingType,
@@ -27,52 +30,170 @@ class TopicConfig:
     retention_bytes: int = -1
     segment_bytes: int = 1 << 30
     segment_ms: int = 7 * 24 * 3600 * 1000
+    segment_jitter_ms: int = 0
+    segment_index_bytes: int = 10 << 20
     index_interval_bytes: int = 4096
+    flush_messages: int = LONG_MAX
+    flush_ms: int = LONG_MAX
     max_message_bytes: int = 1_048_588
     min_insync_replicas: int = 1
     message_timestamp_type: str = "CreateTime"
+    message_timestamp_before_max_ms: int = LONG_MAX
+    message_timestamp_after_max_ms: int = 3_600_000
     unclean_leader_election_enable: bool = False
     compression_type: str = "producer"
+    compression_gzip_level: int = -1
+    compression_lz4_level: int = 9
+    compression_zstd_level: int = 3
+
+    @property
+    def is_compacted(self) -> bool:
+        return "compact" in self.cleanup_policy
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether age and size make segments go."""
+        return "delete" in self.cleanup_policy
 
 
+CLEANUP_POLICY = "cleanup.policy"
 MIN_INSYNC_REPLICAS = "min.insync.replicas"
 UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
+MIN_COMPACTION_LAG = "min.compaction.lag.ms"
+MAX_COMPACTION_LAG = "max.compaction.lag.ms"
+
+LATER = "Kept and shown; takes effect with compaction, which is not there yet."
+
+
+def _number(name: str, default: int, documentation: str, broker_name: str, *, least: int = 0, most: int = INT_MAX) -> Setting:
+    return Setting(name, SettingType.INT, str(default), documentation, broker_name, least=least, most=most)
+
+
+def _long(name: str, default: int, documentation: str, broker_name: str, *, least: int = 0) -> Setting:
+    return Setting(name, SettingType.LONG, str(default), documentation, broker_name, least=least)
+
+
+def _throttled(who: str) -> Setting:
+    return Setting(
+        f"{who}.replication.throttled.replicas",
+        SettingType.LIST,
+        "",
+        f"Replicas whose catching up counts against the broker's {who}.replication.throttled.rate.",
+        "",
+        pattern=r"\*|[0-9]{1,10}:[0-9]{1,10}",
+        form="*, or partition:broker pairs with commas between them",
+    )
+
 
 TOPIC_SETTINGS = table_of(
     [
         Setting(
-            "cleanup.policy",
+            CLEANUP_POLICY,
             SettingType.LIST,
             "delete",
-            "What happens to old segments: delete removes them by age and size.",
+            "What happens to old records: delete removes segments by age and size; compact keeps the last of each key, and "
+            "demands that each record has one. Old values of keys are not removed yet, and nothing else is where it is compact "
+            "alone.",
             "log.cleanup.policy",
-            choices=("delete",),
-            not_yet=("compact",),
+            choices=("compact", "delete"),
         ),
         Setting(
             "compression.type",
             SettingType.STRING,
             "producer",
-            "How batches are stored: producer keeps them as they came.",
+            "How batches are stored: producer keeps them as they came; otherwise the leader compresses anew what came otherwise.",
             "compression.type",
-            choices=("producer",),
-            not_yet=("uncompressed", "gzip", "snappy", "lz4", "zstd"),
+            choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"),
         ),
         Setting(
-            "index.interval.bytes",
+            "compression.gzip.level",
             SettingType.INT,
-            "4096",
-            "Bytes of log between two entries of the offset index.",
-            "log.index.interval.bytes",
-            most=INT_MAX,
+            "-1",
+            "The level where compression.type is gzip; -1 is gzip's own default.",
+            "compression.gzip.level",
+            least=-1,
+            most=9,
+            gaps=(0,),
         ),
-        Setting(
+        _number(
+            "compression.lz4.level", 9, "The level where compression.type is lz4.", "compression.lz4.level", least=1, most=17
+        ),
+        _number(
+            "compression.zstd.level",
+            3,
+            "The level where compression.type is zstd.",
+            "compression.zstd.level",
+            least=-131072,
+            most=22,
+        ),
+        _long(
+            "delete.retention.ms",
+            86_400_000,
+            f"How long a compacted topic keeps that a key was deleted. {LATER}",
+            "log.cleaner.delete.retention.ms",
+        ),
+        _long(
+            "file.delete.delay.ms",
+            60_000,
+            "Kept and shown, without effect: files go at once, and whoever reads one reads it to the end.",
+            "log.segment.delete.delay.ms",
+        ),
+        _long(
+            "flush.messages",
+            LONG_MAX,
+            "Kept and shown: records are synced as soon as the disk is free, and so never later than this.",
+            "log.flush.interval.messages",
+            least=1,
+        ),
+        _long(
+            "flush.ms",
+            LONG_MAX,
+            "Kept and shown: records are synced as soon as the disk is free, whatever this says.",
+            "log.flush.interval.ms",
+        ),
+        _throttled("follower"),
+        _number(
+            "index.interval.bytes", 4096, "Bytes of log between two entries of the offset index.", "log.index.interval.bytes"
+        ),
+        _throttled("leader"),
+        _long(
+            "local.retention.bytes",
+            -2,
+            "Of tiered storage, which is not offered: without effect.",
+            "log.local.retention.bytes",
+            least=-2,
+        ),
+        _long(
+            "local.retention.ms",
+            -2,
+            "Of tiered storage, which is not offered: without effect.",
+            "log.local.retention.ms",
+            least=-2,
+        ),
+        _long(
+            MAX_COMPACTION_LAG,
+            LONG_MAX,
+            f"Longest time that a record may wait for compaction. {LATER}",
+            "log.cleaner.max.compaction.lag.ms",
+            least=1,
+        ),
+        _number(
             "max.message.bytes",
-            SettingType.INT,
-            "1048588",
+            1_048_588,
             "Largest record batch that is taken, in bytes, as it is compressed.",
             "message.max.bytes",
-            most=INT_MAX,
+        ),
+        _long(
+            "message.timestamp.after.max.ms",
+            3_600_000,
+            "How far a record's timestamp may be ahead of the leader's clock. Without effect for LogAppendTime.",
+            "log.message.timestamp.after.max.ms",
+        ),
+        _long(
+            "message.timestamp.before.max.ms",
+            LONG_MAX,
+            "How far a record's timestamp may be behind the leader's clock. Without effect for LogAppendTime.",
+            "log.message.timestamp.before.max.ms",
         ),
         Setting(
             "message.timestamp.type",
@@ -83,43 +204,78 @@ TOPIC_SETTINGS = table_of(
             choices=("CreateTime", "LogAppendTime"),
         ),
         Setting(
+            "min.cleanable.dirty.ratio",
+            SettingType.DOUBLE,
+            "0.5",
+            f"Part of the log that is not yet compacted when compaction begins. {LATER}",
+            "log.cleaner.min.cleanable.ratio",
+            most=1,
+        ),
+        _long(
+            MIN_COMPACTION_LAG,
+            0,
+            f"Shortest time that a record stays before compaction may remove it. {LATER}",
+            "log.cleaner.min.compaction.lag.ms",
+        ),
+        _number(
             MIN_INSYNC_REPLICAS,
-            SettingType.INT,
-            "1",
+            1,
             "Least number of in-sync replicas for a commit; never more than a partition has replicas.",
             MIN_INSYNC_REPLICAS,
             least=1,
-            most=INT_MAX,
         ),
         Setting(
+            "preallocate",
+            SettingType.BOOLEAN,
+            "false",
+            "Kept and shown, without effect: segments grow as they are written.",
+            "log.preallocate",
+        ),
+        Setting(
+            "remote.storage.enable",
+            SettingType.BOOLEAN,
+            "false",
+            "Tiered storage is not offered: only false is taken.",
+            "",
+            not_yet=("true",),
+        ),
+        _long(
             "retention.bytes",
-            SettingType.LONG,
-            "-1",
+            -1,
             "Old segments are deleted while a partition is larger than this; -1 is no limit.",
             "log.retention.bytes",
-            least=-1,
+            least=-LONG_MAX - 1,
         ),
-        Setting(
+        _long(
             "retention.ms",
-            SettingType.LONG,
-            "604800000",
+            604_800_000,
             "Segments are deleted when their newest record is older than this; -1 is no limit.",
             "log.retention.ms",
             least=-1,
         ),
-        Setting(
+        _number(
             "segment.bytes",
-            SettingType.INT,
-            "1073741824",
+            1 << 30,
             "A segment is closed, and the next begun, before it grows over this.",
             "log.segment.bytes",
-            least=1024,
-            most=INT_MAX,
+            least=1 << 20,
         ),
-        Setting(
+        _number(
+            "segment.index.bytes",
+            10 << 20,
+            "A segment is closed when it has an eighth as many index entries as this: entries take 8 bytes in Kafka's files.",
+            "log.index.size.max.bytes",
+            least=4,
+        ),
+        _long(
+            "segment.jitter.ms",
+            0,
+            "segment.ms is shortened by a part of this, another one for each segment, so that not all end together.",
+            "log.roll.jitter.ms",
+        ),
+        _long(
             "segment.ms",
-            SettingType.LONG,
-            "604800000",
+            604_800_000,
             "A segment is closed when its first record is older than this.",
             "log.roll.ms",
             least=1,
@@ -134,25 +290,33 @@ TOPIC_SETTINGS = table_of(
     ]
 )
 
+OBEYED = tuple((field.name, TOPIC_SETTINGS[field.name.replace("_", ".")]) for field in fields(TopicConfig))
+
 
 def effective_topic_config(
     image: Image, topic: str, broker_defaults: Mapping[str, str], node_id: int | None = None
 ) -> TopicConfig:
     """The settings that count for a topic on this broker (`node_id`), or wherever no broker has a value of its own.
 
-    A dozen look-ups and conversions: keep the result until the next ConfigRecord rather than asking for each request.
+    Some dozens of look-ups and conversions: keep the result until the next ConfigRecord rather than asking for each request.
     """
-    values: dict[str, Any] = {
-        setting.name.replace(".", "_"): topic_value(setting, image, topic, broker_defaults, node_id)
-        for setting in TOPIC_SETTINGS.values()
-    }
+    values: dict[str, Any] = {name: topic_value(setting, image, topic, broker_defaults, node_id) for name, setting in OBEYED}
     return TopicConfig(**values)
 
 
 def topic_value(
     setting: Setting, image: Image, topic: str, broker_defaults: Mapping[str, str], node_id: int | None = None
 ) -> Value:
-    return setting.parse(next(layers(setting, image, broker_defaults, topic=topic, node_id=node_id)).value)
+    return setting.value_of(next(layers(setting, image, broker_defaults, topic=topic, node_id=node_id)).value)
+
+
+def check_topic_config(image: Image, topic: str, broker_defaults: Mapping[str, str]) -> None:
+    """What holds between settings. Raises INVALID_CONFIG."""
+    least, most = (
+        int(topic_value(TOPIC_SETTINGS[name], image, topic, broker_defaults)) for name in (MIN_COMPACTION_LAG, MAX_COMPACTION_LAG)
+    )
+    if least > most:
+        raise ClusterError(ErrorCode.invalid_config, f"{MIN_COMPACTION_LAG} is {least}, more than {MAX_COMPACTION_LAG}, {most}")
 
 
 def effective_min_isr(image: Image, topic: str, replica_count: int, broker_defaults: Mapping[str, str]) -> int:

@@ -31,7 +31,7 @@ from .requests import (
     TopicResult,
 )
 from .settings import setting_named
-from .topic_config import TOPIC_SETTINGS
+from .topic_config import TOPIC_SETTINGS, check_topic_config
 
 NAME_LENGTH_MAX = 249  # so that "<name>-<partition>" fits a file name
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
@@ -169,6 +169,7 @@ def _create(
     draft.add(TopicRecord(new.name, topic_id))
     for key, value in configs.items():
         draft.add(ConfigRecord(ResourceKind.TOPIC, new.name, key, value))
+    check_topic_config(draft.image, new.name, draft.config.broker_defaults)
     partitions.add(topic_id, 0, assignments)
     return draft.image.topics[new.name]
 

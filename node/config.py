@@ -9,8 +9,15 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+from quorumlog.metadata.broker_config import BROKER_SETTINGS
+from quorumlog.metadata.group_config import COORDINATOR_SETTINGS, check_coordinator_config
+from quorumlog.metadata.settings import SettingType
+from quorumlog.wire.errors import ClusterError
 
 ENVIRONMENT_PREFIX = "QUORUMLOG_"
 
@@ -28,12 +35,22 @@ class Address:
         return f"{self.host}:{self.port}"
 
 
-def setting(doc: str, default: Any = dataclasses.MISSING, *, least: int | None = None, choices: Sequence[str] = ()) -> Any:
-    """A field with its description and its bounds."""
-    metadata = {"doc": doc, "least": least, "choices": tuple(choices)}
+def setting(
+    doc: str, default: Any = dataclasses.MISSING, *, least: int | None = None, choices: Sequence[str] = (), kafka: str = ""
+) -> Any:
+    """A field with its description, its bounds, and the name that Kafka has for it if that is in the table of brokers."""
+    metadata = {"doc": doc, "least": least, "choices": tuple(choices), "kafka": kafka}
     if default is dataclasses.MISSING:
         return field(metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def of_coordinators(name: str) -> Any:
+    """A field as the table of coordinators' settings has it."""
+    known = COORDINATOR_SETTINGS[name]
+    is_number = known.type in (SettingType.INT, SettingType.SHORT, SettingType.LONG)
+    default = int(known.default) if is_number else known.default
+    return setting(known.documentation, default, least=known.least if is_number else None, kafka=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,46 +71,99 @@ class NodeConfig:
     log_level: str = setting("Least severity that is logged.", "info", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("How log lines look.", "text", choices=("text", "json"))
 
-    session_timeout_ms: int = setting("A broker that the controller has not heard of for so long is fenced.", 2_000, least=200)
-    heartbeat_interval_ms: int = setting("How often a broker tells the controller that it lives.", 300, least=20)
+    session_timeout_ms: int = setting(
+        "A broker that the controller has not heard of for so long is fenced.",
+        2_000,
+        least=200,
+        kafka="broker.session.timeout.ms",
+    )
+    heartbeat_interval_ms: int = setting(
+        "How often a broker tells the controller that it lives.", 300, least=20, kafka="broker.heartbeat.interval.ms"
+    )
     election_timeout_min_ms: int = setting(
         "A voter that misses the leader for a time between this and the next one stands for election.", 500, least=50
     )
     election_timeout_max_ms: int = setting("See election_timeout_min_ms.", 1_000, least=60)
     raft_heartbeat_ms: int = setting("How often the quorum's leader shows that it lives.", 100, least=10)
     snapshot_every_entries: int = setting("Metadata log entries between two snapshots.", 5_000, least=10)
-    leader_rebalance_interval_s: int = setting("How often leadership is given back to preferred replicas; 0 never.", 300, least=0)
+    leader_rebalance_interval_s: int = setting(
+        "How often leadership is given back to preferred replicas; 0 never.",
+        300,
+        least=0,
+        kafka="leader.imbalance.check.interval.seconds",
+    )
 
-    num_partitions: int = setting("Partitions of a topic that is created without a number.", 1, least=1)
+    num_partitions: int = setting("Partitions of a topic that is created without a number.", 1, least=1, kafka="num.partitions")
     default_replication_factor: int = setting(
         "Replicas of a topic that is created without a number; 0: three, or all nodes if fewer.", 0, least=0
     )
     min_insync_replicas: int = setting(
-        "Least in-sync replicas for a commit, where a topic says nothing; never more than a topic has replicas.", 2, least=1
+        "Least in-sync replicas for a commit, where a topic says nothing; never more than a topic has replicas.",
+        2,
+        least=1,
+        kafka="min.insync.replicas",
     )
-    auto_create_topics: bool = setting("Create a topic when a client asks for the metadata of an unknown one.", True)
+    auto_create_topics: bool = setting(
+        "Create a topic when a client asks for the metadata of an unknown one.", True, kafka="auto.create.topics.enable"
+    )
 
     flush_policy: str = setting(
         "When a record counts as stored: `fsync` on disk, `os` in the page cache.", "fsync", choices=("fsync", "os")
     )
-    segment_bytes: int = setting("Size at which a topic's segment is rolled, where the topic says nothing.", 1 << 30, least=1024)
-    index_interval_bytes: int = setting("Bytes of log between two index entries, where the topic says nothing.", 4096, least=0)
-    message_max_bytes: int = setting("Largest record batch, where a topic says nothing.", 1_048_588, least=0)
-    replica_lag_time_max_ms: int = setting("A follower behind for longer leaves the in-sync set.", 10_000, least=100)
-    retention_check_interval_ms: int = setting("How often retention and segment age are looked at.", 30_000, least=100)
+    segment_bytes: int = setting(
+        "Size at which a topic's segment is rolled, where the topic says nothing.", 1 << 30, least=1024, kafka="log.segment.bytes"
+    )
+    index_interval_bytes: int = setting(
+        "Bytes of log between two index entries, where the topic says nothing.", 4096, least=0, kafka="log.index.interval.bytes"
+    )
+    message_max_bytes: int = setting(
+        "Largest record batch, where a topic says nothing.", 1_048_588, least=0, kafka="message.max.bytes"
+    )
+    replica_lag_time_max_ms: int = setting(
+        "A follower behind for longer leaves the in-sync set.", 10_000, least=100, kafka="replica.lag.time.max.ms"
+    )
+    retention_check_interval_ms: int = setting(
+        "How often retention and segment age are looked at.", 30_000, least=100, kafka="log.retention.check.interval.ms"
+    )
     checkpoint_interval_bytes: int = setting(
         "Bytes of log between two index checkpoints; a crash scans at most so much per partition.", 16 << 20, least=4096
     )
 
-    request_bytes_max: int = setting("Largest request.", 100 << 20, least=1024)
+    group_min_session_timeout_ms: int = of_coordinators("group.min.session.timeout.ms")
+    group_max_session_timeout_ms: int = of_coordinators("group.max.session.timeout.ms")
+    group_max_size: int = of_coordinators("group.max.size")
+    group_initial_rebalance_delay_ms: int = of_coordinators("group.initial.rebalance.delay.ms")
+    group_consumer_session_timeout_ms: int = of_coordinators("group.consumer.session.timeout.ms")
+    group_consumer_min_session_timeout_ms: int = of_coordinators("group.consumer.min.session.timeout.ms")
+    group_consumer_max_session_timeout_ms: int = of_coordinators("group.consumer.max.session.timeout.ms")
+    group_consumer_heartbeat_interval_ms: int = of_coordinators("group.consumer.heartbeat.interval.ms")
+    group_consumer_min_heartbeat_interval_ms: int = of_coordinators("group.consumer.min.heartbeat.interval.ms")
+    group_consumer_max_heartbeat_interval_ms: int = of_coordinators("group.consumer.max.heartbeat.interval.ms")
+    group_consumer_max_size: int = of_coordinators("group.consumer.max.size")
+    group_consumer_assignors: str = of_coordinators("group.consumer.assignors")
+    group_consumer_migration_policy: str = of_coordinators("group.consumer.migration.policy")
+    group_consumer_regex_refresh_interval_ms: int = of_coordinators("group.consumer.regex.refresh.interval.ms")
+    offset_metadata_max_bytes: int = of_coordinators("offset.metadata.max.bytes")
+    offsets_retention_minutes: int = of_coordinators("offsets.retention.minutes")
+    offsets_retention_check_interval_ms: int = of_coordinators("offsets.retention.check.interval.ms")
+    offsets_commit_timeout_ms: int = of_coordinators("offsets.commit.timeout.ms")
+    offsets_topic_num_partitions: int = of_coordinators("offsets.topic.num.partitions")
+    offsets_topic_replication_factor: int = setting(
+        "Replicas of __consumer_offsets, when it is created; 0: three, or all nodes if fewer.", 0, least=0
+    )
+    offsets_topic_segment_bytes: int = of_coordinators("offsets.topic.segment.bytes")
+
+    request_bytes_max: int = setting("Largest request.", 100 << 20, least=1024, kafka="socket.request.max.bytes")
     request_bytes_total_max: int = setting("Requests held in memory, all connections together.", 512 << 20, least=1 << 20)
     response_bytes_total_max: int = setting(
         "Answers held in memory until clients take them, all connections together.", 512 << 20, least=1 << 20
     )
-    connections_max: int = setting("Client connections.", 10_000, least=1)
-    connection_idle_max_ms: int = setting("A client connection that is silent for so long is closed.", 600_000, least=1_000)
+    connections_max: int = setting("Client connections.", 10_000, least=1, kafka="max.connections")
+    connection_idle_max_ms: int = setting(
+        "A client connection that is silent for so long is closed.", 600_000, least=1_000, kafka="connections.max.idle.ms"
+    )
     pipelined_requests_max: int = setting("Requests of one connection in work at once.", 1_000, least=1)
-    fetch_bytes_max: int = setting("Most bytes of records in one fetch response.", 55 << 20, least=1024)
+    fetch_bytes_max: int = setting("Most bytes of records in one fetch response.", 55 << 20, least=1024, kafka="fetch.max.bytes")
     replication_message_bytes: int = setting("Records per message to a follower.", 1 << 20, least=4096)
     replication_ping_ms: int = setting("A follower shows at least this often that its stream lives.", 500, least=10)
     shutdown_timeout_ms: int = setting("Longest wait for handing over leadership at a clean stop.", 10_000, least=0)
@@ -119,18 +189,37 @@ class NodeConfig:
         return self.default_replication_factor or min(3, len(self.voter_addresses))
 
     @property
-    def broker_defaults(self) -> dict[str, str]:
-        """These settings under the names that Kafka has for them, for the tables of topic and broker configs."""
-        return {
-            "num.partitions": str(self.num_partitions),
-            "default.replication.factor": str(self.replication_factor_default),
-            "min.insync.replicas": str(self.min_insync_replicas),
-            "auto.create.topics.enable": str(self.auto_create_topics).lower(),
-            "log.segment.bytes": str(self.segment_bytes),
-            "log.index.interval.bytes": str(self.index_interval_bytes),
-            "message.max.bytes": str(self.message_max_bytes),
-            "replica.lag.time.max.ms": str(self.replica_lag_time_max_ms),
-        }
+    def offsets_replication_factor(self) -> int:
+        return self.offsets_topic_replication_factor or min(3, len(self.voter_addresses))
+
+    @property
+    def broker_defaults(self) -> Mapping[str, str]:
+        """These settings under Kafka's names, where they are not Kafka's defaults: what the tables of configs count as static."""
+        return _broker_defaults(self)
+
+
+@lru_cache(maxsize=16)  # asked for with each request
+def _broker_defaults(config: NodeConfig) -> Mapping[str, str]:
+    values = {
+        "node.id": str(config.node_id),
+        "broker.id": str(config.node_id),
+        "broker.rack": config.rack,
+        "listeners": f"PLAINTEXT://{config.kafka_listen}",
+        "advertised.listeners": f"PLAINTEXT://{config.kafka_address}",
+        "log.dir": config.data_dir,
+        "log.dirs": config.data_dir,
+        "process.roles": "broker,controller" if config.is_voter else "broker",
+        "controller.quorum.voters": config.voters,
+        "default.replication.factor": str(config.replication_factor_default),
+        "offsets.topic.replication.factor": str(config.offsets_replication_factor),
+        "auto.leader.rebalance.enable": _text(config.leader_rebalance_interval_s > 0),
+        **{spec.metadata["kafka"]: _text(getattr(config, spec.name)) for spec in fields(NodeConfig) if spec.metadata["kafka"]},
+    }
+    return MappingProxyType({name: value for name, value in values.items() if value != BROKER_SETTINGS[name].default})
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parse_address(name: str, text: str) -> Address:
@@ -225,8 +314,17 @@ def _check_together(config: NodeConfig) -> None:
             f"election_timeout_max_ms is {config.election_timeout_max_ms}; it must be more than "
             f"election_timeout_min_ms, which is {config.election_timeout_min_ms}"
         )
+    _check_kafka_bounds(config)
     if config.session_timeout_ms < 2 * config.heartbeat_interval_ms:
         raise ConfigError(
             f"session_timeout_ms is {config.session_timeout_ms}; it must be at least twice heartbeat_interval_ms, "
             f"which is {config.heartbeat_interval_ms}"
         )
+
+
+def _check_kafka_bounds(config: NodeConfig) -> None:
+    """Coordinators' settings as their table demands, and each group setting between its bounds. Raises ConfigError."""
+    try:
+        check_coordinator_config(config.broker_defaults)
+    except ClusterError as error:
+        raise ConfigError(error.message) from error

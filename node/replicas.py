@@ -5,7 +5,7 @@ leaders acknowledged, the controller asked for another in-sync set.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 from uuid import UUID
 
@@ -53,7 +53,7 @@ class Replicas:
         clock: Clock,
         flush_worker: Worker,
         settings: PartitionSettings,
-        broker_defaults: dict[str, str],
+        broker_defaults: Mapping[str, str],
         incarnation_id: UUID,
         tasks: Tasks,
     ) -> None:
@@ -76,6 +76,8 @@ class Replicas:
         self.leaders: Leaders | None = None
         self.on_damage: Callable[[Partition], None] | None = None
         self._damage_told: set[PartitionKey] = set()
+        self._image: Image | None = None
+        self._deleting: set[PartitionKey] = set()  # files that are about to go; who comes back meanwhile waits for that
 
     # --- what requests ask
 
@@ -133,6 +135,7 @@ class Replicas:
             if broker is None or broker.incarnation_id != self._incarnation_id:
                 return
             self.is_registered, records = True, None
+        self._image = image
         if records is None:
             self._reconcile(image, self._all_keys(image) | self.by_id.keys())
             self._apply_configs(image, self.by_id.values())
@@ -169,10 +172,13 @@ class Replicas:
             if name is not None and state is not None and self.node_id in state.replicas:
                 self._apply_state(image, name, state)
             elif key in self.by_id:
-                self._remove(self.by_id[key])
+                self._remove(self.by_id[key], is_elsewhere=state is not None)
 
     def _apply_state(self, image: Image, name: str, state: PartitionState) -> None:
-        partition = self.by_id.get((state.topic_id, state.partition))
+        key = (state.topic_id, state.partition)
+        if key in self._deleting:
+            return
+        partition = self.by_id.get(key)
         if partition is None:
             partition = self._open(image, name, state)
         was_leader, old_mark = partition.role is Role.LEADER, partition.high_watermark
@@ -195,7 +201,7 @@ class Replicas:
             tp, partition.role.name.lower(), partition.leader_epoch, partition.leader_id, list(partition.isr),
             partition.log_end_offset, partition.high_watermark,
         )  # fmt: skip
-        if was_leader:
+        if was_leader and partition.role is not Role.LEADER:
             moved = ClusterError(ErrorCode.not_leader_or_follower, f"{tp} is now led by node {partition.leader_id}")
             self.committed.fail(tp, moved)
             self.flushed.fail(tp, moved)
@@ -248,13 +254,16 @@ class Replicas:
         self.by_id[state.topic_id, state.partition] = partition
         return partition
 
-    def _remove(self, partition: Partition) -> None:
-        logger.info("%s: deleting", partition.tp)
+    def _remove(self, partition: Partition, *, is_elsewhere: bool) -> None:
+        logger.info("%s: deleting%s", partition.tp, ", for it was moved to other nodes" if is_elsewhere else "")
         gone = ClusterError(ErrorCode.unknown_topic_or_partition, f"{partition.tp} was deleted")
-        self._detach(partition, gone)
+        moved = ClusterError(ErrorCode.not_leader_or_follower, f"{partition.tp} was moved away from node {self.node_id}")
+        self._detach(partition, moved if is_elsewhere else gone)
         if self.partitions.get(partition.tp) is partition:
             del self.partitions[partition.tp]
-        del self.by_id[partition.topic_id, partition.tp.partition]
+        key = (partition.topic_id, partition.tp.partition)
+        del self.by_id[key]
+        self._deleting.add(key)
         self._tasks.spawn(self._delete_when_idle(partition), f"delete {partition.tp}")
 
     def _detach(self, partition: Partition, error: ClusterError) -> None:
@@ -272,6 +281,10 @@ class Replicas:
         """Files go only when no flush round can hold them any more."""
         await self.flusher.round_over()
         partition.delete()
+        key = (partition.topic_id, partition.tp.partition)
+        self._deleting.discard(key)
+        if self._image is not None:
+            self._reconcile(self._image, [key])  # it may have been moved back here
 
     def _apply_configs(self, image: Image, partitions: Iterable[Partition]) -> None:
         for partition in partitions:

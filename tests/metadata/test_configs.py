@@ -44,8 +44,10 @@ def codes(reply: object) -> list[ErrorCode]:
 
 
 def test_table_and_dataclass_say_the_same() -> None:
-    """Each topic setting has its field, and the same default."""
-    assert {name.replace(".", "_") for name in TOPIC_SETTINGS} == {field.name for field in fields(TopicConfig)}
+    """Each field is a setting with the same default. Settings without a field are those that say so in their sentence."""
+    fieldless = {name for name in TOPIC_SETTINGS if name.replace(".", "_") not in {field.name for field in fields(TopicConfig)}}
+    said = ("Kept and shown", "without effect", "not offered", "throttled")
+    assert all(any(words in TOPIC_SETTINGS[name].documentation for words in said) for name in fieldless)
     assert effective_topic_config(Image("test"), "any", {}) == TopicConfig()
 
 
@@ -69,11 +71,16 @@ def test_defaults_are_allowed_and_documented(setting: Setting) -> None:
         ("min.insync.replicas", "0", "from 1 to"),
         ("unclean.leader.election.enable", "yes", "true or false"),
         ("message.timestamp.type", "createtime", "CreateTime, LogAppendTime"),
-        ("cleanup.policy", "compact", "only delete is offered yet"),
-        ("cleanup.policy", "delete,compact", "only delete is offered yet"),
-        ("cleanup.policy", "shred", "expected delete"),
-        ("cleanup.policy", "", "expected delete"),
-        ("compression.type", "zstd", "only producer is offered yet"),
+        ("cleanup.policy", "shred", "expected compact, delete"),
+        ("cleanup.policy", "", "expected compact, delete"),
+        ("compression.type", "brotli", "expected uncompressed, zstd, lz4, snappy, gzip, producer"),
+        ("compression.gzip.level", "0", "from -1 to 9, but not 0"),
+        ("segment.bytes", "1048575", "from 1048576 to"),
+        ("remote.storage.enable", "true", "only false is offered yet"),
+        ("min.cleanable.dirty.ratio", "1.1", "a number from 0 to 1"),
+        ("min.cleanable.dirty.ratio", "nan", "a number from 0 to 1"),
+        ("min.cleanable.dirty.ratio", "0x1p-1", "a number from 0 to 1"),
+        ("leader.replication.throttled.replicas", "0:1,all", "partition:broker pairs"),
     ],
 )
 def test_refusals_name_the_setting_and_what_is_allowed(name: str, value: str, sentence: str) -> None:
@@ -92,8 +99,25 @@ def test_any_text_is_taken_or_refused(setting: Setting, text: str) -> None:
     except ClusterError as error:
         assert error.code is ErrorCode.invalid_config
     else:
-        number = setting.type in (SettingType.INT, SettingType.LONG)
-        assert isinstance(value, bool if setting.type is SettingType.BOOLEAN else int if number else str)
+        kinds = {SettingType.INT: int, SettingType.LONG: int, SettingType.DOUBLE: float, SettingType.BOOLEAN: bool}
+        assert type(value) is kinds.get(setting.type, str)
+        assert setting.value_of(text) == value or isinstance(value, str)
+
+
+@pytest.mark.parametrize("value", ["compact", "delete,compact", " compact , delete,compact"])
+def test_both_ways_of_cleaning_are_taken(value: str) -> None:
+    """In any order, each once."""
+    parsed = TOPIC_SETTINGS["cleanup.policy"].parse(value)
+    config = TopicConfig(cleanup_policy=str(parsed))
+    assert (config.is_compacted, config.is_deleting) == (True, "delete" in value)
+
+
+def test_settings_that_contradict_each_other_are_refused(controller_of: ControllerOf) -> None:
+    """Nothing could ever be compacted: a record would have to wait longer than it may."""
+    controller = controller_of(EVENTS)
+    changes = (ConfigChange("min.compaction.lag.ms", SET, "10"), ConfigChange("max.compaction.lag.ms", SET, "9"))
+    refused = controller.decide(AlterConfigs((ResourceChanges(ResourceKind.TOPIC, "events", changes),)), 0.1)
+    assert codes(refused.reply) == [ErrorCode.invalid_config] and refused.records == ()
 
 
 # --- layers

@@ -91,7 +91,7 @@ def by_hand(*replicas: tuple[int, ...], partitions: tuple[int, ...] = (0, 1), **
         (NewTopic("orders", 2**31 - 1, 1), ErrorCode.policy_violation),
         (NewTopic("orders", 1, 1, configs=(ConfigEntry("colour", "red"),)), ErrorCode.invalid_config),
         (NewTopic("orders", 1, 1, configs=(ConfigEntry("retention.ms", None),)), ErrorCode.invalid_config),
-        (NewTopic("orders", 1, 1, configs=(ConfigEntry("cleanup.policy", "compact"),)), ErrorCode.invalid_config),
+        (NewTopic("orders", 1, 1, configs=(ConfigEntry("cleanup.policy", "shred"),)), ErrorCode.invalid_config),
         (by_hand((1,), (2,), num_partitions=2), ErrorCode.invalid_request),
         (by_hand((1,), (2,), partitions=(0, 2)), ErrorCode.invalid_replica_assignment),
         (by_hand((1,), (2,), partitions=(0, 0)), ErrorCode.invalid_replica_assignment),
