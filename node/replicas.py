@@ -105,6 +105,7 @@ class Replicas:
 
     def on_log_start(self, partition: Partition) -> None:
         """Records were deleted from the beginning."""
+        self.reads.wake(partition.tp)
         if self.followers is not None:
             self.followers.on_marks(partition)
 
@@ -135,7 +136,6 @@ class Replicas:
             if broker is None or broker.incarnation_id != self._incarnation_id:
                 return
             self.is_registered, records = True, None
-        self._image = image
         if records is None:
             self._reconcile(image, self._all_keys(image) | self.by_id.keys())
             self._apply_configs(image, self.by_id.values())
@@ -166,6 +166,7 @@ class Replicas:
         return {(topic.topic_id, index) for topic in image.topics.values() for index in topic.partitions}
 
     def _reconcile(self, image: Image, keys: Iterable[PartitionKey]) -> None:
+        self._image = image
         for key in sorted(keys, key=lambda key: (key[0].int, key[1])):
             name = image.topic_names.get(key[0])
             state = image.partition(name, key[1]) if name is not None else None
@@ -187,6 +188,8 @@ class Replicas:
             self._on_role_changed(partition, was_leader=was_leader)
         elif partition.role is Role.LEADER:
             self._on_isr_changed(partition)
+        else:
+            self.reads.wake(partition.tp)  # one that has left the in-sync set sends its readers back to the leader
         if partition.high_watermark != old_mark:
             self.on_high_watermark(partition)
         if partition.dirty:
@@ -205,7 +208,7 @@ class Replicas:
             moved = ClusterError(ErrorCode.not_leader_or_follower, f"{tp} is now led by node {partition.leader_id}")
             self.committed.fail(tp, moved)
             self.flushed.fail(tp, moved)
-            self.reads.wake(tp)
+        self.reads.wake(tp)
         if self.followers is not None:
             self.followers.on_role_changed(partition)
         if self.leaders is not None:

@@ -24,8 +24,10 @@ from .recovery import Damage, RecoveryReport, recover
 from .replica import ReplicaCore
 from .results import Appended, Diverging, OutOfRange, Position, ReadResult
 from .retention import is_expired, retained_from
+from .rolling import roll_after_ms, segment_bytes_max
 from .scan import DamagedBatch
 from .timestamps import greatest_timestamp, offset_of_timestamp
+from .topic_rules import APPEND_TIME, check_records, recompressed
 
 __all__ = [
     "Appended",
@@ -41,7 +43,6 @@ __all__ = [
     "Role",
 ]
 
-LOG_APPEND_TIME_TYPE = "LogAppendTime"
 HIGH_WATERMARK = -1  # as an offset in DeleteRecords
 
 
@@ -61,7 +62,7 @@ class PartitionSettings:
     producer_id_expiration_s: float = 86_400.0
     producers_max: int = 10_000  # known at once; the least recently heard goes first
     fsync: bool = True  # False: acknowledge what the operating system has, as Kafka does by default
-    decompressed_bytes_max: int = 64 << 20  # of one batch that is searched for a timestamp
+    decompressed_bytes_max: int = 64 << 20  # of one batch that is looked into
 
 
 class Partition:
@@ -131,7 +132,7 @@ class Partition:
             directory_name(tp, topic_id),
             Keys(topic_id, tp.partition),
             producers,
-            segment_bytes=config.segment_bytes,
+            segment_bytes=segment_bytes_max(config),
             index_interval_bytes=config.index_interval_bytes,
             checkpoint_interval_bytes=settings.checkpoint_interval_bytes,
         )
@@ -218,13 +219,15 @@ class Partition:
         self.partition_epoch = state.partition_epoch
         role = self._role_in(state)
         if role is self.role and state.leader_epoch == self._replica.leader_epoch:
-            self._replica.set_isr(replicas=state.replicas, isr=state.isr, now=now)
+            self._replica.set_isr(replicas=state.replicas, isr=state.isr, adding=state.adding, now=now)
             return False
         self.role = role
         self.leader_id = state.leader
         self._has_fetched = False
         if role is Role.LEADER:
-            self._replica.lead(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr, now=now)
+            self._replica.lead(
+                leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr, adding=state.adding, now=now
+            )
         else:
             self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)
         return True
@@ -232,7 +235,7 @@ class Partition:
     def apply_config(self, config: TopicConfig) -> None:
         """New settings hold from here on; the high watermark may move."""
         self._config = config
-        self._log.segment_bytes = config.segment_bytes
+        self._log.segment_bytes = segment_bytes_max(config)
         self._log.index_interval_bytes = config.index_interval_bytes
         self._replica.set_min_insync_replicas(config.min_insync_replicas)
 
@@ -254,10 +257,13 @@ class Partition:
             known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0)
         if known is not None:
             return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, duplicate=True)
+        bytes_max = self._settings.decompressed_bytes_max
+        check_records(self.tp, records, header, self._config, wall_ms=wall_ms, decompressed_bytes_max=bytes_max)
+        records, header = recompressed(self.tp, records, header, self._config, decompressed_bytes_max=bytes_max)
         base_offset = log.end_offset
         header = header._replace(base_offset=base_offset, leader_epoch=self._replica.leader_epoch)
         append_time_ms = -1
-        if self._config.message_timestamp_type == LOG_APPEND_TIME_TYPE:
+        if self._config.message_timestamp_type == APPEND_TIME:
             append_time_ms = wall_ms
             header, buffers = append_time_buffers(records, header, wall_ms)
         else:
@@ -508,7 +514,7 @@ class Partition:
         if self._is_closed or self.damage is not None:
             return 0
         self._log.producers.expire(wall_ms)
-        if "delete" not in self._config.cleanup_policy:
+        if not self._config.is_deleting:
             return 0
         self._roll_if_expired(wall_ms)
         high_watermark = self._replica.high_watermark
@@ -642,7 +648,7 @@ class Partition:
     def _roll_if_due(self, wall_ms: int) -> None:
         self._wall_ms = wall_ms
         active = self._log.active
-        if active.size > 0 and wall_ms - active.created_ms >= self._config.segment_ms:
+        if active.size > 0 and wall_ms - active.created_ms >= roll_after_ms(active, self._config, self._log.directory):
             self._log.roll(wall_ms)
 
     def _roll_if_expired(self, wall_ms: int) -> None:

@@ -46,6 +46,7 @@ class ReplicaCore:
         self.leader_epoch = -1
         self.replicas: tuple[int, ...] = ()
         self.isr: tuple[int, ...] = ()
+        self._settled_count = 0  # of replicas, without those that a reassignment brings
         self.log_end_offset = log_end_offset
         self.flushed_offset = flushed_offset
         self.high_watermark = high_watermark
@@ -60,8 +61,8 @@ class ReplicaCore:
 
     @property
     def min_insync_replicas(self) -> int:
-        """The configured number, or all replicas if there are fewer."""
-        return min(self.configured_min_insync_replicas, max(1, len(self.replicas)))
+        """The configured number, or all replicas if there are fewer; those that a reassignment brings do not count yet."""
+        return min(self.configured_min_insync_replicas, max(1, self._settled_count))
 
     @property
     def knows_committed(self) -> bool:
@@ -75,7 +76,9 @@ class ReplicaCore:
 
     # --- roles
 
-    def lead(self, *, leader_epoch: int, replicas: tuple[int, ...], isr: tuple[int, ...], now: float) -> None:
+    def lead(
+        self, *, leader_epoch: int, replicas: tuple[int, ...], isr: tuple[int, ...], now: float, adding: tuple[int, ...] = ()
+    ) -> None:
         assert leader_epoch > self.leader_epoch or not self.is_leader, (leader_epoch, self.leader_epoch)
         self.is_leader = True
         self.leader_epoch = leader_epoch
@@ -85,7 +88,7 @@ class ReplicaCore:
         for node in isr:
             if node in self._followers:
                 self._followers[node].caught_up_at = now
-        self._set_isr(replicas, isr)
+        self._set_isr(replicas, isr, adding)
         self._advance()
 
     def follow(self, *, leader_epoch: int, replicas: tuple[int, ...], isr: tuple[int, ...]) -> None:
@@ -94,7 +97,7 @@ class ReplicaCore:
         self._followers = {}
         self._set_isr(replicas, isr)
 
-    def set_isr(self, *, replicas: tuple[int, ...], isr: tuple[int, ...], now: float) -> bool:
+    def set_isr(self, *, replicas: tuple[int, ...], isr: tuple[int, ...], now: float, adding: tuple[int, ...] = ()) -> bool:
         """A change was decided, in the same epoch. True if the high watermark moved."""
         for node in replicas:
             if node != self.node_id and self.is_leader and node not in self._followers:
@@ -104,7 +107,7 @@ class ReplicaCore:
         for node in set(isr) - set(self.isr) - {self.node_id}:
             if node in self._followers:
                 self._followers[node].caught_up_at = now
-        self._set_isr(replicas, isr)
+        self._set_isr(replicas, isr, adding)
         return self._advance()
 
     def set_min_insync_replicas(self, count: int) -> bool:
@@ -199,8 +202,9 @@ class ReplicaCore:
 
     # --- inside
 
-    def _set_isr(self, replicas: tuple[int, ...], isr: tuple[int, ...]) -> None:
+    def _set_isr(self, replicas: tuple[int, ...], isr: tuple[int, ...], adding: tuple[int, ...] = ()) -> None:
         self.replicas = replicas
+        self._settled_count = len(replicas) - len(adding)
         self.isr = tuple(sorted(isr))
         self._forget_proposals()  # they name an older partition epoch: the controller will refuse them
 

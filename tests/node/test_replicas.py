@@ -15,6 +15,7 @@ from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, To
 from quorumlog.node.replicas import Replicas
 from quorumlog.node.tasks import Tasks
 from quorumlog.partitions.partition import Damage, Partition, PartitionSettings, Role
+from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 from tests.partitions.stage import batch_of
 from tests.sim.clock import SimClock
@@ -145,6 +146,68 @@ def test_what_is_deleted_during_its_sync_is_not_synced_again() -> None:
             await asyncio.sleep(0)
         assert (fatal, replicas._disk.list("logs"), worker.may_go_on.locked()) == ([], [], True)
         assert replicas.flusher.rounds == 1
+        await replicas.close()
+
+    asyncio.run(run())
+
+
+def moved_away(image: Image) -> Image:
+    """Node 2 has it now."""
+    state = replace(image.topics["orders"].partitions[0], replicas=(2,), isr=(2,), leader=2, leader_epoch=7, partition_epoch=7)
+    return replace(image, index=7, topics=Map({"orders": Topic("orders", TOPIC_ID, Map({0: state}))}))
+
+
+def moved_back(image: Image) -> Image:
+    """Node 1 follows node 2."""
+    state = replace(image.topics["orders"].partitions[0], replicas=(2, 1), partition_epoch=8)
+    return replace(image, index=8, topics=Map({"orders": Topic("orders", TOPIC_ID, Map({0: state}))}))
+
+
+def test_what_is_moved_away_and_back_begins_anew() -> None:
+    """Files go when no sync holds them any more. Until then the partition is not opened again, or it would lose what it has just
+    begun with; afterwards it is there, empty, though no further image came.
+    """
+
+    async def run() -> None:
+        worker, fatal = HeldWorker(), list[BaseException]()
+        replicas = make_replicas(worker, fatal)
+        image = image_of(NOW, leader=1, leader_epoch=6)
+        replicas.on_image(Image("c"), image, ())
+        partition = replicas.partitions[TP]
+        partition.append(batch_of([b"a"]), acks=1, now=0.0, wall_ms=0)
+        replicas.on_appended(partition)
+        await asyncio.sleep(0)
+        waiting = replicas.committed.reached(TP, 1)
+        away = moved_away(image)
+        replicas.on_image(image, away, None)
+        replicas.on_image(away, moved_back(away), None)
+        assert replicas.partitions == {}
+        error = waiting.exception()
+        assert isinstance(error, ClusterError) and error.code is ErrorCode.not_leader_or_follower
+        worker.may_go_on.release()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        anew = replicas.partitions[TP]
+        assert (anew.role, anew.leader_id, anew.log_end_offset, fatal) == (Role.FOLLOWER, 2, 0, [])
+        assert len(replicas._disk.list("logs")) == 1
+        worker.may_go_on.release()  # the new, empty files are synced as well
+        await replicas.close()
+
+    asyncio.run(run())
+
+
+def test_a_leader_that_leads_on_in_a_new_epoch_keeps_its_waiters() -> None:
+    """A replica was moved away: the records are where they were, and go on to be committed."""
+
+    async def run() -> None:
+        replicas = make_replicas()
+        image = image_of(NOW, leader=1, leader_epoch=6, isr=(1, 2))
+        replicas.on_image(Image("c"), image, ())
+        replicas.partitions[TP].append(batch_of([b"a"]), acks=-1, now=0.0, wall_ms=0)
+        replicas.on_appended(replicas.partitions[TP])
+        waiting = replicas.committed.reached(TP, 1)
+        replicas.on_image(image, image_of(NOW, leader=1, leader_epoch=7), None)
+        await waiting
         await replicas.close()
 
     asyncio.run(run())

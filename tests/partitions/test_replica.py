@@ -210,3 +210,21 @@ def test_commit_is_the_smallest_of_the_sorted_newest_offsets(
     newest = {node: max(offsets) for node, offsets in flushed.items()} | {1: max(own, default=0)}
     expected = sorted(newest.get(node, 0) for node in members)[0] if len(members) >= min_insync else 0
     assert core.high_watermark == expected
+
+
+def test_replicas_that_a_reassignment_brings_do_not_raise_the_least_number() -> None:
+    """One replica under a least number of 2 commits alone while a second is copied; once that is settled, both count."""
+    core = ReplicaCore(
+        1,
+        lag_time_max_s=10,
+        proposal_timeout_s=1,
+        min_insync_replicas=2,
+        log_end_offset=5,
+        flushed_offset=3,
+        high_watermark=0,
+    )
+    core.lead(leader_epoch=1, replicas=(1, 2), isr=(1,), adding=(2,), now=0.0)
+    assert (core.min_insync_replicas, core.high_watermark) == (1, 3)
+    core.set_isr(replicas=(1, 2), isr=(1,), now=0.0)
+    core.on_flushed(5)
+    assert (core.min_insync_replicas, core.high_watermark) == (2, 3)

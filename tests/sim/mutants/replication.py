@@ -99,7 +99,7 @@ REPLICATION: tuple[Mutant, ...] = (
         needs="A node that leads, loses the leadership and gets it back in one life, while a follower's log is cut in "
         "between; or whose follower comes back with less than it had. Leaders that move often, uneven links.",
         edits=(
-            edit(f"{CORE}.lead", "22e47b0ebabb", (_FORGET_FOLLOWERS, _KEEP_FOLLOWERS)),
+            edit(f"{CORE}.lead", "e113fa503e66", (_FORGET_FOLLOWERS, _KEEP_FOLLOWERS)),
             edit(f"{CORE}.follow", "0f20d5e526d8", ("self._followers = {}", "pass")),
         ),
         seeds=len(UNIT_TESTS),
@@ -170,7 +170,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.apply_state",
-                "d430063baa2c",
+                "e2904902c6e6",
                 (
                     "        self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)\n",
                     "        self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)\n"
@@ -225,7 +225,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.append",
-                "d1e50c9a3c97",
+                "05941099d643",
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),

@@ -62,7 +62,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
-        edits=(edit(f"{PARTITION}.append", "d1e50c9a3c97", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
+        edits=(edit(f"{PARTITION}.append", "05941099d643", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
         seeds=40,
     ),
     Mutant(
@@ -70,7 +70,7 @@ REQUESTS: tuple[Mutant, ...] = (
         breaks="Whoever waits for a record to be committed is refused when the leadership goes: the offset may get another "
         "record.",
         needs="A node that loses the leadership with records that nobody has, and gets it back within the producer's timeout.",
-        edits=(edit(f"{REPLICAS}._on_role_changed", "116448ac98bd", ("self.committed.fail(tp, moved)", "pass")),),
+        edits=(edit(f"{REPLICAS}._on_role_changed", "95d5bcfa5a18", ("self.committed.fail(tp, moved)", "pass")),),
         seeds=40,
     ),
     Mutant(
