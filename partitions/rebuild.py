@@ -13,6 +13,7 @@ from .partition import PartitionSettings
 from .producers import ProducerStates
 from .recovery import RecoveryReport, recover
 from .renewal import renew_unpromised
+from .rolling import segment_bytes_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _rebuild_one(
         directory,
         keys,
         producers,
-        segment_bytes=config.segment_bytes,
+        segment_bytes=segment_bytes_max(config),
         index_interval_bytes=config.index_interval_bytes,
         checkpoint_interval_bytes=settings.checkpoint_interval_bytes,
     )

@@ -49,20 +49,20 @@ def decompress(compression: int, data: Buffer, *, bytes_max: int) -> Buffer:
             raise BatchError(f"compression {compression}, known are 0 to {max(Compression)}")
 
 
-def compress(compression: Compression, data: bytes) -> bytes:
-    """As Kafka's Java client does it: snappy comes in xerial's frames."""
+def compress(compression: Compression, data: bytes, *, level: int | None = None) -> bytes:
+    """As Kafka's Java client does it: snappy comes in xerial's frames. `level` None is each compression's own default."""
     match compression:
         case Compression.NONE:
             return data
         case Compression.GZIP:
-            compressor = zlib.compressobj(wbits=GZIP_WINDOW)
+            compressor = zlib.compressobj(zlib.Z_DEFAULT_COMPRESSION if level is None else level, wbits=GZIP_WINDOW)
             return compressor.compress(data) + compressor.flush()
         case Compression.SNAPPY:
             return _snappy_xerial(data)
         case Compression.LZ4:
-            return bytes(cramjam.lz4.compress(data))
+            return bytes(cramjam.lz4.compress(data, level=level))
         case Compression.ZSTD:
-            return bytes(cramjam.zstd.compress(data))
+            return bytes(cramjam.zstd.compress(data, level=level))
 
 
 def _within(data: Buffer, bytes_max: int) -> Buffer:

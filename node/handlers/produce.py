@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from quorumlog.partitions.partition import Appended, Partition
+from quorumlog.partitions.topic_rules import RecordsRefused
 from quorumlog.wire.catalogue import PRODUCE
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
@@ -170,6 +171,7 @@ def _produced(services: Services, outcome: Outcome) -> ProducedPartition:
             outcome.index,
             error_code=code,
             error_message=outcome.error.message,
+            record_errors=outcome.error.record_errors if isinstance(outcome.error, RecordsRefused) else (),
             current_leader=leader_hint(services.image, outcome.tp, code),
         )
     appended = outcome.appended

@@ -81,7 +81,7 @@ CONTROLLER: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.metadata.machine:records_that_make",
-                "e9ee7e918b41",
+                "1f9572104015",
                 ("if image.next_producer_id:", "if image.next_producer_id < 0:"),
             ),
         ),

@@ -1,0 +1,128 @@
+"""What a topic's settings demand of the records in a batch: keys, timestamps in bounds, one compression.
+
+The way of a batch looks inside only where a setting asks for it, which by default none does. All of it is bounded by what a batch
+may hold when decompressed, and done at once, so that batches stay in the order in which they came.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from quorumlog.metadata.settings import LONG_MAX
+from quorumlog.metadata.topic_config import INTERNAL_TOPICS, TopicConfig
+from quorumlog.wire.batches import (
+    COMPRESSION_MASK,
+    HEADER,
+    HEADER_SIZE,
+    LENGTH_OVERHEAD,
+    NO_TIMESTAMP,
+    BatchError,
+    BatchHeader,
+    Buffer,
+)
+from quorumlog.wire.compression import Compression, compress, decompress
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import TopicPartition
+from quorumlog.wire.produce import RecordError
+from quorumlog.wire.records import Record, iterate_records, sealed
+
+APPEND_TIME = "LogAppendTime"
+RECORD_ERRORS_MAX = 1_000  # told of one batch
+
+COMPRESSIONS = {
+    "uncompressed": Compression.NONE,
+    "gzip": Compression.GZIP,
+    "snappy": Compression.SNAPPY,
+    "lz4": Compression.LZ4,
+    "zstd": Compression.ZSTD,
+}
+
+
+class RecordsRefused(ClusterError):
+    """Some records of a batch cannot be taken, and so none is."""
+
+    def __init__(self, code: ErrorCode, message: str, record_errors: tuple[RecordError, ...]) -> None:
+        super().__init__(code, message)
+        self.record_errors = record_errors
+
+
+def check_records(
+    tp: TopicPartition, batch: Buffer, header: BatchHeader, config: TopicConfig, *, wall_ms: int, decompressed_bytes_max: int
+) -> None:
+    """Raises INVALID_TIMESTAMP or INVALID_RECORD, naming the records."""
+    # What coordinators write has keys, and nobody else writes there: a commit of many offsets is not read again for that.
+    needs_keys = config.is_compacted and tp.topic not in INTERNAL_TOPICS
+    if not needs_keys and not _may_be_out_of_bounds(header, config, wall_ms):
+        return
+    try:
+        records = enumerate(iterate_records(batch, header, decompressed_bytes_max=decompressed_bytes_max))
+        refused = list(islice(_refused(tp, records, config, needs_keys, wall_ms), RECORD_ERRORS_MAX))
+    except BatchError as error:
+        raise ClusterError(ErrorCode.invalid_record, f"{tp}: {error}") from error
+    if refused:
+        is_late = any(code is ErrorCode.invalid_timestamp for code, _ in refused)
+        raise RecordsRefused(
+            ErrorCode.invalid_timestamp if is_late else ErrorCode.invalid_record,
+            f"{tp}: {len(refused)} records cannot be taken; number {refused[0][1].batch_index}: {refused[0][1].message}",
+            tuple(error for _, error in refused),
+        )
+
+
+def _may_be_out_of_bounds(header: BatchHeader, config: TopicConfig, wall_ms: int) -> bool:
+    """Told by the header, which says what the latest timestamp is; of the earliest it says nothing."""
+    if config.message_timestamp_type == APPEND_TIME:
+        return False
+    is_ahead = header.max_timestamp - wall_ms > config.message_timestamp_after_max_ms
+    return is_ahead or config.message_timestamp_before_max_ms < LONG_MAX
+
+
+Refusal = tuple[ErrorCode, RecordError]
+
+
+def _refused(
+    tp: TopicPartition, records: Iterator[tuple[int, Record]], config: TopicConfig, needs_keys: bool, wall_ms: int
+) -> Iterator[Refusal]:
+    checks_time = config.message_timestamp_type != APPEND_TIME
+    least, most = wall_ms - config.message_timestamp_before_max_ms, wall_ms + config.message_timestamp_after_max_ms
+    for index, record in records:
+        if needs_keys and record.key is None:
+            sentence = f"Compacted topic cannot accept message without key in topic partition {tp}."
+            yield ErrorCode.invalid_record, RecordError(index, sentence)
+        elif checks_time and record.timestamp != NO_TIMESTAMP and not least <= record.timestamp <= most:
+            sentence = f"Timestamp {record.timestamp} is out of range. It should be within [{least}, {most}]."
+            yield ErrorCode.invalid_timestamp, RecordError(index, sentence)
+
+
+def recompressed(
+    tp: TopicPartition, batch: Buffer, header: BatchHeader, config: TopicConfig, *, decompressed_bytes_max: int
+) -> tuple[Buffer, BatchHeader]:
+    """The batch in the compression that the topic wants. Raises INVALID_RECORD, or MESSAGE_TOO_LARGE if it grew too much."""
+    wanted = COMPRESSIONS.get(config.compression_type)
+    if wanted is None or wanted == header.compression:
+        return batch, header
+    try:
+        plain = decompress(header.compression, memoryview(batch)[HEADER_SIZE:], bytes_max=decompressed_bytes_max)
+    except BatchError as error:
+        raise ClusterError(ErrorCode.invalid_record, f"{tp}: {error}") from error
+    payload = compress(wanted, bytes(plain), level=_level(wanted, config))
+    size = HEADER_SIZE + len(payload)
+    if size > config.max_message_bytes:
+        raise ClusterError(
+            ErrorCode.message_too_large,
+            f"{tp}: a batch of {size} bytes as {config.compression_type}, max.message.bytes is {config.max_message_bytes}",
+        )
+    attributes = header.attributes & ~COMPRESSION_MASK | wanted
+    changed = header._replace(attributes=attributes, batch_length=size - LENGTH_OVERHEAD)
+    whole = sealed(HEADER.pack(*changed) + payload)
+    return whole, BatchHeader._make(HEADER.unpack_from(whole))
+
+
+def _level(compression: Compression, config: TopicConfig) -> int | None:
+    match compression:
+        case Compression.GZIP:
+            return config.compression_gzip_level
+        case Compression.LZ4:
+            return config.compression_lz4_level
+        case Compression.ZSTD:
+            return config.compression_zstd_level
+        case _:
+            return None
