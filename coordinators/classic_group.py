@@ -16,7 +16,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .classic_member import ClassicMember, Protocols
 from .classic_subscription import CONSUMER_PROTOCOL_TYPE, subscribed_topics
-from .records import GroupState
+from .records import GroupMetadata, GroupState
 from .results import Waiter
 
 
@@ -78,6 +78,9 @@ class ClassicGroup:
 
     def empty_since_ms(self) -> int | None:
         return self.state_since_ms if self.is_empty and self.state_since_ms >= 0 else None
+
+    def tombstones(self) -> tuple[GroupMetadata, ...]:
+        return (GroupMetadata(self.group_id, None),)
 
     def check_fetch(self, *, member_id: str | None, member_epoch: int) -> None:
         """Anyone may read the offsets of a classic group."""

@@ -73,6 +73,8 @@ class Joins:
         if message.member_id != "":
             raise ClusterError(ErrorCode.unknown_member_id, f"there is no group {message.group_id} to return to")
         ClassicGroup(message.group_id).check_protocols(message.protocol_type, protocols_of(request))
+        for record in group.tombstones() if group is not None else ():  # of consumers of KIP-848, all of whom have left
+            self._journal.log(record)
         self._journal.log(GroupMetadata(message.group_id, GroupState("", 0, None, None, moment.wall_ms, ())))
         group = self._context.groups[message.group_id]
         assert isinstance(group, ClassicGroup), group

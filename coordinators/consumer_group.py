@@ -6,7 +6,6 @@ a member's epoch   how far it has come: equal to the target epoch once it has gi
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from uuid import UUID
@@ -153,17 +152,18 @@ class ConsumerGroup:
                 empty = False
         return 0 if empty else int.from_bytes(digest.digest(), "big", signed=True)
 
-    def tombstones(self) -> Iterator[ConsumerRecord]:
-        """What takes the group out of the log, in Kafka's order."""
-        members = sorted(self.members)
-        yield from [CurrentAssignment(self.group_id, member_id, None) for member_id in members]
-        yield from [TargetAssignment(self.group_id, member_id, None) for member_id in sorted(self.targets)]
-        yield TargetEpoch(self.group_id, None)
-        yield from [GroupMember(self.group_id, member_id, None) for member_id in members]
-        yield from [ResolvedRegex(self.group_id, regex, None) for regex in sorted(self.resolved)]
-        if self.has_partition_metadata:
-            yield PartitionMetadata(self.group_id, exists=False)
-        yield ConsumerGroupMetadata(self.group_id, None)
+    def tombstones(self) -> list[ConsumerRecord]:
+        """In Kafka's order. Of members too, whom a group has that goes over to the classic protocol."""
+        group_id, members = self.group_id, sorted(self.members)
+        return [
+            *(CurrentAssignment(group_id, member_id, None) for member_id in members),
+            *(TargetAssignment(group_id, member_id, None) for member_id in sorted(self.targets)),
+            TargetEpoch(group_id, None),
+            *(GroupMember(group_id, member_id, None) for member_id in members),
+            *(ResolvedRegex(group_id, regex, None) for regex in sorted(self.resolved)),
+            *([PartitionMetadata(group_id, exists=False)] if self.has_partition_metadata else []),
+            ConsumerGroupMetadata(group_id, None),
+        ]
 
     # --- records
 

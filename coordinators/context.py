@@ -1,6 +1,6 @@
 """What the parts of one shard share: classic groups, consumer groups (KIP-848) and offsets decide on the same state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 from quorumlog.metadata.group_config import GroupConfig
 from quorumlog.metadata.image import Image
 
+from .codec import Record
 from .journal import Journal
 from .timers import Timers
 
@@ -54,6 +55,10 @@ class Group(Protocol):
 
     def empty_since_ms(self) -> int | None:
         """Wall time at which the last member left, ms; None if there are members, or it is not known."""
+        ...
+
+    def tombstones(self) -> Sequence[Record]:
+        """What takes the group, which is empty, out of the log and out of the Context; its offsets have records of their own."""
         ...
 
 
