@@ -12,5 +12,5 @@ Apache Kafka needs Java 17 and 44 MB of jars from Maven Central, downloaded once
 
     java -cp "$(python -m tests.clients.cache classpath)" org.apache.kafka.tools.TopicCommand --bootstrap-server ...
 
-A client is a small program that answers JSON lines (see program.py); what it is asked stands once, in scenarios/.
+A client is a small program that answers JSON lines (see programs/__init__.py); what it is asked stands once, in scenarios/.
 """

@@ -87,9 +87,7 @@ def java() -> str:
     told = subprocess.run([path, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
     version = next((line.split("=")[1].strip() for line in told.splitlines() if "java.specification.version =" in line), "?")
     if not version.isdigit() or int(version) < JAVA_VERSION_MIN:
-        raise LackingError(
-            f"{path} is Java {version}; {JAVA_VERSION_MIN} or later is needed (apt-get install default-jdk-headless)"
-        )
+        raise LackingError(f"{path} is Java {version}; needed is {JAVA_VERSION_MIN} (apt-get install default-jdk-headless)")
     return path
 
 

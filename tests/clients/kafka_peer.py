@@ -6,10 +6,12 @@
 import argparse
 import base64
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from quorumlog.host.local_layout import ReservedPorts
+from quorumlog.host.processes import Process, spawn
 from tests.clients import cache
 
 HOST = "127.0.0.1"
@@ -53,7 +56,7 @@ class KafkaCluster:
             small = {"offsets.topic.replication.factor": str(nodes), "transaction.state.log.replication.factor": str(nodes)}
             small |= {"transaction.state.log.min.isr": "1", "default.replication.factor": str(nodes), "min.insync.replicas": "1"}
             self._settings |= small | dict(settings or {})
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._running: dict[int, Process] = {}
 
     def __enter__(self) -> Self:
         self._java, self._classpath = cache.java(), cache.classpath()
@@ -130,10 +133,9 @@ class KafkaCluster:
 
     def _spawn(self, node_id: int) -> None:
         command = [self._java, "-Xmx400m", *JVM, LOG_LEVEL + "warn", "-cp", self._classpath, "kafka.Kafka"]
-        with (self.directory / f"node-{node_id}.log").open("ab") as log:
-            self._running[node_id] = subprocess.Popen(
-                [*command, str(self.directory / f"node-{node_id}.properties")], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        command.append(str(self.directory / f"node-{node_id}.properties"))
+        log_file = self.directory / f"node-{node_id}.log"
+        self._running[node_id] = spawn(command, log_file, os.environ, die_with_parent=True)
 
     def _wait(self, node_id: int) -> None:
         """Until its port answers: Kafka opens it when the broker is unfenced."""
@@ -157,10 +159,11 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a line of server.properties")
     arguments = parser.parse_args()
+    for how in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(how, lambda *_: sys.exit())
     with KafkaCluster(arguments.nodes, dict(line.split("=", 1) for line in arguments.set)) as cluster:
         print(f"Kafka {cache.kafka_version()}: {cluster.bootstrap_servers}\ndata and logs: {cluster.directory}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
 
 
 if __name__ == "__main__":

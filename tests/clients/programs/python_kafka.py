@@ -1,0 +1,145 @@
+"""kafka-python: `python -m tests.clients.programs.python_kafka BOOTSTRAP`."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import kafka
+import kafka.admin
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import OffsetAndMetadata
+
+from tests.clients.programs.serving import Consumer, Program, Unsupported, serve
+from tests.cluster.libraries import KafkaPython, Message, Refused
+
+ASSIGNORS = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyPartitionAssignor}
+TYPES = {name: getattr(kafka.admin.ConfigResourceType, name.upper(), None) for name in ("topic", "broker", "group")}
+
+
+class KafkaPythonConsumer:
+    def __init__(self, settings: dict[str, Any], topics: Sequence[str]) -> None:
+        self._consumer = kafka.KafkaConsumer(**settings)
+        self._consumer.subscribe(list(topics))
+
+    def poll(self) -> list[tuple[int, Message]]:
+        polled = self._consumer.poll(100)
+        return [
+            (one.offset, Message(one.value, one.key, tuple(one.headers), one.timestamp, one.partition))
+            for records in polled.values()
+            for one in records
+        ]
+
+    def assignment(self) -> list[tuple[str, int]]:
+        return [(place.topic, place.partition) for place in self._consumer.assignment()]
+
+    def commit(self, metadata: str) -> None:
+        places = {place: self._consumer.position(place) for place in self._consumer.assignment()}
+        self._consumer.commit({place: OffsetAndMetadata(offset, metadata, -1) for place, offset in places.items()})
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        self._consumer.seek(kafka.TopicPartition(topic, partition), offset)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class KafkaPythonProgram(Program):
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__()
+        self.library = KafkaPython(bootstrap)
+        self._bootstrap = bootstrap.split(",")
+        self._admin = kafka.admin.KafkaAdminClient(bootstrap_servers=self._bootstrap)
+
+    def consumer(self, group: str, topics: Sequence[str], **how: Any) -> Consumer:
+        settings: dict[str, Any] = {"bootstrap_servers": self._bootstrap, "group_id": group, "enable_auto_commit": False}
+        settings |= {"auto_offset_reset": "earliest", "session_timeout_ms": how.get("session_ms", 6000)}
+        settings |= {"heartbeat_interval_ms": 300, "partition_assignment_strategy": [ASSIGNORS[how.get("assignor") or "range"]]}
+        if how.get("instance"):
+            settings["group_instance_id"] = how["instance"]
+        return KafkaPythonConsumer(settings, topics)
+
+    def join(self, member: str, **how: Any) -> None:
+        if how["protocol"] != "classic":
+            raise Unsupported("kafka-python knows only the classic protocol")
+        super().join(member, **how)
+
+    def flow(self, topic: str, partitions: int, count: int, pause_ms: int) -> list[list[int]]:
+        producer = kafka.KafkaProducer(bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True)
+        futures = []
+        for number in range(count):
+            futures.append(producer.send(topic, b"%d" % number, partition=number % partitions))
+            time.sleep(pause_ms / 1000)
+        found = [future.get(60) for future in futures]
+        producer.close()
+        return [[one.partition, one.offset] for one in found]
+
+    def configs(self, type: str, name: str) -> dict[str, str]:  # noqa: A002
+        found = self._checked(lambda: self._admin.describe_configs([self._resource(type, name)], config_filter="all"))
+        ((_, resources),) = found.items()
+        return {key: entry["value"] for key, entry in resources[name].items()}
+
+    def set_config(self, type: str, name: str, key: str, value: str) -> None:  # noqa: A002
+        resource = self._resource(type, name, {key: value})
+        ((_, resources),) = self._checked(lambda: self._admin.alter_configs([resource], raise_on_unknown=False)).items()
+        told = resources[name]
+        if told != "OK":
+            raise Refused(int(told.removeprefix("[Error ").partition("]")[0]), told)
+
+    def _resource(self, kind: str, name: str, changes: dict[str, str] | None = None) -> Any:
+        if TYPES[kind] is None:
+            raise Unsupported(f"kafka-python has no configs of a {kind}")
+        return kafka.admin.ConfigResource(TYPES[kind], name, changes)
+
+    def groups(self) -> list[str]:
+        return [found["group_id"] for found in self._checked(self._admin.list_groups)]
+
+    def group(self, group: str) -> tuple[str, int]:
+        found = self._checked(lambda: self._admin.describe_groups([group]))[group]
+        return found["group_state"].lower(), len(found["members"])
+
+    def group_offsets(self, group: str) -> list[tuple[str, int, int, str]]:
+        found = self._checked(lambda: self._admin.list_group_offsets(group))[group]
+        return [(place.topic, place.partition, held.offset, held.metadata) for place, held in found.items()]
+
+    def set_group_offset(self, group: str, topic: str, partition: int, offset: int) -> None:
+        asked = {kafka.TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)}
+        self._each(self._checked(lambda: self._admin.alter_group_offsets(group, asked)))
+
+    def forget_group_offset(self, group: str, topic: str, partition: int) -> None:
+        asked = [kafka.TopicPartition(topic, partition)]
+        self._each(self._checked(lambda: self._admin.delete_group_offsets(group, asked)))
+
+    def delete_group(self, group: str) -> None:
+        found = self._checked(lambda: self._admin.delete_groups([group]))
+        self._each(dict(found) if not isinstance(found, dict) else found)
+
+    def replicas(self, topic: str, partition: int) -> tuple[list[int], list[int], int]:
+        (found,) = self._checked(lambda: self._admin.describe_topics([topic]))
+        place = next(each for each in found["partitions"] if each["partition_index"] == partition)
+        return place["replica_nodes"], place["isr_nodes"], place["leader_id"]
+
+    def reassign(self, topic: str, partition: int, replicas: list[int]) -> None:
+        asked = {kafka.TopicPartition(topic, partition): replicas}
+        self._each(self._checked(lambda: self._admin.alter_partition_reassignments(asked)))
+
+    def elect_leader(self, topic: str, partition: int) -> None:
+        self._checked(lambda: self._admin.elect_leaders(0, {topic: [partition]}))
+
+    @staticmethod
+    def _each(errors: dict[Any, Any]) -> None:
+        for error in errors.values():
+            if error is not None and getattr(error, "errno", 0):
+                raise Refused(error.errno, str(error))
+
+    @staticmethod
+    def _checked(action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except kafka.errors.KafkaError as error:
+            raise Refused(error.errno, str(error)) from error
+
+
+if __name__ == "__main__":
+    serve(kafka.__version__, KafkaPythonProgram(sys.argv[1]))
