@@ -83,12 +83,14 @@ BROKER_SETTINGS = table_of(
         _fixed("log.dirs", STRING, "", "Where this node keeps everything."),
         _fixed("log.retention.check.interval.ms", LONG, "300000", "How often retention and segment age are looked at.", least=1),
         _fixed("max.connections", INT, str(INT_MAX), "Client connections."),
+        _fixed("max.incremental.fetch.session.cache.slots", INT, "1000", "Fetch sessions of consumers that a broker keeps."),
         _fixed("node.id", INT, "-1", "This node's id.", least=-1),
         _fixed("num.partitions", INT, "1", "Partitions of a topic that is created without a number.", least=1),
         _fixed(
             "process.roles", LIST, "broker", "Whether this node takes part in the metadata quorum, besides holding partitions."
         ),
         _fixed("replica.lag.time.max.ms", LONG, "30000", "A follower that is behind for longer leaves the in-sync set."),
+        _fixed("replica.selector.class", STRING, "", "Which replica a consumer reads from; without a class, the leader."),
         _fixed("socket.request.max.bytes", INT, "104857600", "Largest request.", least=1),
     ]
 )

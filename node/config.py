@@ -20,6 +20,8 @@ from quorumlog.metadata.settings import SettingType
 from quorumlog.wire.errors import ClusterError
 
 ENVIRONMENT_PREFIX = "QUORUMLOG_"
+LEADER_SELECTOR = "org.apache.kafka.common.replica.LeaderSelector"
+RACK_AWARE_SELECTOR = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 
 
 class ConfigError(ValueError):
@@ -164,6 +166,18 @@ class NodeConfig:
     )
     pipelined_requests_max: int = setting("Requests of one connection in work at once.", 1_000, least=1)
     fetch_bytes_max: int = setting("Most bytes of records in one fetch response.", 55 << 20, least=1024, kafka="fetch.max.bytes")
+    fetch_sessions_max: int = setting(
+        "Fetch sessions of consumers that are kept; who gets none names all its partitions in each request.",
+        1_000,
+        least=0,
+        kafka="max.incremental.fetch.session.cache.slots",
+    )
+    replica_selector_class: str = setting(
+        "Which replica a consumer reads from: the leader, or one that is in sync in the consumer's own rack.",
+        "",
+        choices=("", LEADER_SELECTOR, RACK_AWARE_SELECTOR),
+        kafka="replica.selector.class",
+    )
     replication_message_bytes: int = setting("Records per message to a follower.", 1 << 20, least=4096)
     replication_ping_ms: int = setting("A follower shows at least this often that its stream lives.", 500, least=10)
     shutdown_timeout_ms: int = setting("Longest wait for handing over leadership at a clean stop.", 10_000, least=0)

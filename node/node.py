@@ -30,6 +30,7 @@ from .cluster import ClusterView
 from .config import NodeConfig
 from .controller_link import ControllerClient, ControllerServer
 from .dispatch import Dispatcher
+from .fetch_sessions import FetchSessions
 from .isr_updates import IsrUpdates
 from .listener import KafkaListener
 from .observer import MetadataObserver, MetadataPublisher
@@ -107,6 +108,7 @@ class Node:
             controller=self.controller_client,
             session=self.session,
             producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
+            fetch_sessions=FetchSessions(self.replicas.reads, host.rng.randint, sessions_max=config.fetch_sessions_max),
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
         self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE), on_fatal=on_fatal)

@@ -10,6 +10,7 @@ from quorumlog.metadata.image import Image
 from .cluster import ClusterView
 from .config import NodeConfig
 from .controller_link import ControllerClient
+from .fetch_sessions import FetchSessions
 from .producer_ids import ProducerIds
 from .replicas import Replicas
 from .session import BrokerSession
@@ -26,6 +27,7 @@ class Services:
     controller: ControllerClient
     session: BrokerSession
     producer_ids: ProducerIds
+    fetch_sessions: FetchSessions
     api_versions: dict[int, tuple[int, int]] = field(default_factory=dict)
     answer_room: Callable[[], int] = lambda: sys.maxsize  # bytes that an answer may have now, so that all fit into memory
 

@@ -6,6 +6,7 @@ Every wait has a timeout in its caller; the number of waits is bounded by the re
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
 
 from quorumlog.wire.errors import ClusterError
 from quorumlog.wire.ids import TopicPartition
@@ -41,23 +42,25 @@ class OffsetWaits:
 
 
 class ReadWaits:
-    """Fetches that found too little, and wait until something can be read from any of their partitions."""
+    """Who wants to know when something can be read from a partition, or can no more: fetches that found too little, and fetch
+    sessions. What is called may not add or remove anybody.
+    """
 
     def __init__(self) -> None:
-        self._waiters: defaultdict[TopicPartition, dict[asyncio.Event, None]] = defaultdict(dict)
+        self._callbacks: defaultdict[TopicPartition, dict[Callable[[], None], None]] = defaultdict(dict)
 
-    def add(self, tps: list[TopicPartition], event: asyncio.Event) -> None:
+    def add(self, tps: Iterable[TopicPartition], callback: Callable[[], None]) -> None:
         for tp in tps:
-            self._waiters[tp][event] = None
+            self._callbacks[tp][callback] = None
 
-    def remove(self, tps: list[TopicPartition], event: asyncio.Event) -> None:
+    def remove(self, tps: Iterable[TopicPartition], callback: Callable[[], None]) -> None:
         for tp in tps:
-            waiters = self._waiters.get(tp)
-            if waiters is not None:
-                waiters.pop(event, None)
-                if not waiters:
-                    del self._waiters[tp]
+            callbacks = self._callbacks.get(tp)
+            if callbacks is not None:
+                callbacks.pop(callback, None)
+                if not callbacks:
+                    del self._callbacks[tp]
 
     def wake(self, tp: TopicPartition) -> None:
-        for event in self._waiters.get(tp, ()):
-            event.set()
+        for callback in self._callbacks.get(tp, ()):
+            callback()

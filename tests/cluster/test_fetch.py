@@ -123,18 +123,26 @@ def test_an_unknown_id_is_no_unknown_name(cluster: LocalCluster, topic: str, lea
 
 
 @pytest.mark.parametrize("version", FETCH_VERSIONS)
-def test_sessions_are_declined(topic: str, leader: RawConnection, version: int) -> None:
-    """A full fetch is answered without a session; a step of a session that nobody has is refused, and tried in full again."""
+def test_sessions(topic: str, leader: RawConnection, version: int) -> None:
+    """From version 7 on a full fetch begins a session; its steps tell what is new; a step of none is refused (KIP-227)."""
     produce_values(leader, topic, b"x")
     topic_id = leader.ask("metadata", 12, topics=[{"name": topic}]).topics[0].topic_id
-    for epoch in (0, -1):
-        answer = leader.ask("fetch", version, **fetch_body(topic, 0, topic_id=topic_id, session_epoch=epoch))
-        assert (answer.error_code, answer.session_id, len(answer.responses)) == (ErrorCode.none, 0, 1)
-    if version >= 7:
-        answer = leader.ask("fetch", version, **fetch_body(topic, 0, topic_id=topic_id, session_id=7, session_epoch=3))
-        assert (answer.error_code, len(answer.responses)) == (ErrorCode.fetch_session_id_not_found, 0)
-        answer = leader.ask("fetch", version, **fetch_body(topic, 0, topic_id=topic_id, session_id=7, session_epoch=-1))
-        assert (answer.error_code, len(answer.responses)) == (ErrorCode.none, 1)
+    answer = leader.ask("fetch", version, **fetch_body(topic, 0, topic_id=topic_id, session_epoch=-1))
+    assert (answer.error_code, answer.session_id, len(answer.responses)) == (ErrorCode.none, 0, 1)
+    if version < 7:
+        return
+    begun = leader.ask("fetch", version, **fetch_body(topic, 1, topic_id=topic_id, session_epoch=0))
+    assert begun.session_id > 0 and len(begun.responses) == 1
+    step = fetch_body(topic, 1, session_id=begun.session_id) | {"topics": []}
+    assert leader.ask("fetch", version, **step | {"session_epoch": 1}).responses == ()
+    produce_values(leader, topic, b"y")
+    wait_committed(leader, topic, 2)
+    answer = leader.ask("fetch", version, **step | {"session_epoch": 2})
+    assert values_of(answer.responses[0].partitions[0].records) == [(1, b"y")]
+    answer = leader.ask("fetch", version, **step | {"session_epoch": 2})
+    assert (answer.error_code, len(answer.responses)) == (ErrorCode.invalid_fetch_session_epoch, 0)
+    answer = leader.ask("fetch", version, **step | {"session_epoch": 3, "session_id": begun.session_id ^ 1})
+    assert (answer.error_code, len(answer.responses)) == (ErrorCode.fetch_session_id_not_found, 0)
 
 
 @pytest.mark.parametrize("version", [4, 11, 12])

@@ -58,11 +58,11 @@ def test_a_read_is_woken_by_any_of_its_partitions_until_it_is_removed() -> None:
 
     async def run() -> None:
         waits, event = ReadWaits(), asyncio.Event()
-        waits.add([TP, OTHER], event)
+        waits.add([TP, OTHER], event.set)
         waits.wake(OTHER)
         assert event.is_set()
         event.clear()
-        waits.remove([TP, OTHER], event)
+        waits.remove([TP, OTHER], event.set)
         waits.wake(TP)
         assert not event.is_set()
 
