@@ -30,7 +30,7 @@ class Candidate:
 
 
 Counts = Mapping[UUID, int]
-"""How many partitions each topic has that anybody reads."""
+"""How many partitions each topic has, of those that anybody reads at least."""
 
 Assignor = Callable[[Sequence[Candidate], Counts], dict[str, Partitions]]
 
@@ -91,7 +91,8 @@ class _Draft:
 
     def __post_init__(self) -> None:
         """Everybody keeps what he had and may have still."""
-        taken = {topic: bytearray(count) for topic, count in sorted(self.counts.items())}
+        topics = sorted(frozenset[UUID]().union(*(one.topics for one in self.ordered)))
+        taken = {topic: bytearray(self.counts[topic]) for topic in topics}
         self.holdings = [_kept(one, taken) for one in self.ordered]
         self.loads = [sum(map(len, held.values())) for held in self.holdings]
         self.free = {topic: [index for index, flag in enumerate(flags) if not flag] for topic, flags in taken.items()}
