@@ -64,7 +64,7 @@ class Replicas:
         self._store = store
         self._clock = clock
         self._settings = settings
-        self._broker_defaults = broker_defaults
+        self.broker_defaults = broker_defaults
         self.partitions: dict[TopicPartition, Partition] = {}
         self.by_id: dict[PartitionKey, Partition] = {}
         self.flusher = Flusher(store, clock, flush_worker, tasks, on_flushed=self._on_flushed)
@@ -76,7 +76,7 @@ class Replicas:
         self.leaders: Leaders | None = None
         self.on_damage: Callable[[Partition], None] | None = None
         self._damage_told: set[PartitionKey] = set()
-        self._image: Image | None = None
+        self.image: Image | None = None
         self._deleting: set[PartitionKey] = set()  # files that are about to go; who comes back meanwhile waits for that
 
     # --- what requests ask
@@ -166,7 +166,7 @@ class Replicas:
         return {(topic.topic_id, index) for topic in image.topics.values() for index in topic.partitions}
 
     def _reconcile(self, image: Image, keys: Iterable[PartitionKey]) -> None:
-        self._image = image
+        self.image = image
         for key in sorted(keys, key=lambda key: (key[0].int, key[1])):
             name = image.topic_names.get(key[0])
             state = image.partition(name, key[1]) if name is not None else None
@@ -246,7 +246,7 @@ class Replicas:
             node_id=self.node_id,
             disk=self._disk,
             store=self._store,
-            config=effective_topic_config(image, name, self._broker_defaults, self.node_id),
+            config=effective_topic_config(image, name, self.broker_defaults, self.node_id),
             settings=self._settings,
             now=self._clock.now(),
             wall_ms=self._clock.wall_ms(),
@@ -286,14 +286,14 @@ class Replicas:
         partition.delete()
         key = (partition.topic_id, partition.tp.partition)
         self._deleting.discard(key)
-        if self._image is not None:
-            self._reconcile(self._image, [key])  # it may have been moved back here
+        if self.image is not None:
+            self._reconcile(self.image, [key])  # it may have been moved back here
 
     def _apply_configs(self, image: Image, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             if partition.tp.topic in image.topics:
                 old_mark = partition.high_watermark
-                partition.apply_config(effective_topic_config(image, partition.tp.topic, self._broker_defaults, self.node_id))
+                partition.apply_config(effective_topic_config(image, partition.tp.topic, self.broker_defaults, self.node_id))
                 if partition.high_watermark != old_mark:
                     self.on_high_watermark(partition)
 

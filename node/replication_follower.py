@@ -16,6 +16,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .replicas import Replicas
 from .replication_messages import BadMessage, decode_leader_message
+from .replication_throttle import Throttle
 from .retry import until_reached
 from .suspects import Suspects
 from .tasks import Tasks, cancelled, wait_at_most
@@ -42,6 +43,7 @@ class FollowerSide:
         self._ping_s = ping_s
         self._fetchers: dict[int, ReplicaFetcher] = {}
         self._fetcher_of: dict[Partition, ReplicaFetcher] = {}
+        self._throttle = Throttle("follower", replicas)
 
     def introduce_as(self, broker_epoch: Callable[[], int]) -> None:
         """What this node's registration is, to be told to leaders."""
@@ -63,6 +65,7 @@ class FollowerSide:
                 self._ping_s,
                 self._tasks,
                 self._broker_epoch,
+                self._throttle,
                 on_idle=self._on_idle,
             )
             self._fetchers[leader] = fetcher
@@ -108,6 +111,7 @@ class ReplicaFetcher:
         ping_s: float,
         tasks: Tasks,
         broker_epoch: Callable[[], int],
+        throttle: Throttle,
         *,
         on_idle: Callable[["ReplicaFetcher"], None],
     ) -> None:
@@ -118,6 +122,7 @@ class ReplicaFetcher:
         self._clock = clock
         self._ping_s = ping_s
         self._broker_epoch = broker_epoch
+        self._throttle = throttle
         self._on_idle = on_idle
         self._handles: dict[Partition, int] = {}
         self._partitions: dict[int, Partition] = {}
@@ -125,6 +130,10 @@ class ReplicaFetcher:
         self._begins: dict[Partition, None] = {}
         self._ends: list[int] = []
         self._acknowledgments: dict[Partition, None] = {}
+        self._pauses: dict[Partition, None] = {}
+        self._resumes: dict[Partition, None] = {}
+        self._paused: dict[Partition, None] = {}
+        self._resume_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._retries: dict[asyncio.TimerHandle, None] = {}
         self._refusals: dict[Partition, int] = {}  # in a row
@@ -139,6 +148,7 @@ class ReplicaFetcher:
         self._begins.pop(partition, None)
         self._refusals.pop(partition, None)
         self._acknowledgments.pop(partition, None)
+        self._forget_pause(partition)
         if handle >= 0:
             del self._partitions[handle]
             self._ends.append(handle)
@@ -163,8 +173,9 @@ class ReplicaFetcher:
         except PeerGone:
             pass  # nothing is followed there any more
         finally:
-            for timer in self._retries:
-                timer.cancel()
+            for timer in (*self._retries, self._resume_timer):
+                if timer is not None:
+                    timer.cancel()
             self._on_idle(self)
 
     async def _serve_stream(self, stream: PeerStream) -> None:
@@ -177,8 +188,15 @@ class ReplicaFetcher:
         except (PeerGone, BadMessage) as error:
             logger.info("replication stream to node %d ended: %s", self.leader, error)
         finally:
+            self._on_stream_ended()
             await cancelled(sender)
             await stream.close()
+
+    def _on_stream_ended(self) -> None:
+        """Consumers who read here go back to the leader: we no longer hear how far is committed (KIP-392)."""
+        for partition in self._handles:
+            partition.on_leader_lost()
+            self._replicas.reads.wake(partition.tp)
 
     def _begin_all(self) -> None:
         self._partitions.clear()
@@ -190,6 +208,7 @@ class ReplicaFetcher:
 
     def _begin(self, partition: Partition) -> None:
         if partition in self._handles:
+            self._forget_pause(partition)  # the pause was for the handle before
             self._begins[partition] = None
             self._wake.set()
 
@@ -197,6 +216,7 @@ class ReplicaFetcher:
         try:
             while self._handles:
                 message = self._next_message()
+                self._add_pauses(message)
                 await stream.send([message.SerializeToString()])
                 if not await wait_at_most(self._wake, self._ping_s):
                     self._acknowledgments.update(dict.fromkeys(self._partitions.values()))  # a sign of life, for every partition
@@ -271,8 +291,10 @@ class ReplicaFetcher:
                 self._begin_later(partition)
             case _:
                 self._apply(partition, section, records)
+                self._brake(partition, len(records))
 
     def _apply(self, partition: Partition, section: Section, records: memoryview) -> None:
+        marks = partition.high_watermark, partition.log_start_offset
         partition.apply_fetched(
             section.leader_epoch,
             records,
@@ -283,6 +305,48 @@ class ReplicaFetcher:
         self._refusals.pop(partition, None)
         if records:
             self._replicas.on_fetched(partition)
+        if marks != (partition.high_watermark, partition.log_start_offset):
+            self._replicas.reads.wake(partition.tp)  # consumers may read here too (KIP-392)
+
+    # --- no faster than the throttle says
+
+    def _add_pauses(self, message: FollowerMessage) -> None:
+        message.pauses.extend(self._handles[partition] for partition in self._pauses)
+        message.resumes.extend(self._handles[partition] for partition in self._resumes)
+        self._pauses.clear()
+        self._resumes.clear()
+
+    def _brake(self, partition: Partition, size: int) -> None:
+        """Count what was taken; when that is more than it may be, have the leader pause until it is paid."""
+        now = self._clock.now()
+        bucket = self._throttle.bucket_for(partition, self._replicas.node_id, now)
+        if bucket is None or not size:
+            return
+        bucket.take(size)
+        if bucket.room(now) <= 0 and partition not in self._paused:
+            self._paused[partition] = self._pauses[partition] = None
+            self._wake.set()
+            self._arm_resume(bucket.wait_s(now))
+
+    def _arm_resume(self, wait_s: float) -> None:
+        if self._resume_timer is None:
+            self._resume_timer = asyncio.get_running_loop().call_later(wait_s, self._resume)
+
+    def _resume(self) -> None:
+        self._resume_timer = None
+        now = self._clock.now()
+        for partition in list(self._paused):
+            bucket = self._throttle.bucket_for(partition, self._replicas.node_id, now)
+            if bucket is not None and bucket.room(now) <= 0:
+                self._arm_resume(bucket.wait_s(now))
+                continue
+            self._forget_pause(partition)
+            self._resumes[partition] = None
+            self._wake.set()
+
+    def _forget_pause(self, partition: Partition) -> None:
+        for waiting in (self._paused, self._pauses, self._resumes):
+            waiting.pop(partition, None)
 
     def _begin_later(self, partition: Partition) -> None:
         """The leader does not know of its leadership yet, or lost it; the image will tell, or the next try succeeds."""

@@ -1,8 +1,8 @@
 """The leader's end of replication: one stream per following node, on which all partitions between the two share messages.
 
 The follower says where each partition begins and what it has flushed; this side sends what is appended, as soon as it is, in
-messages of up to `replication_message_bytes`. gRPC's flow control is the only brake. A stream that ends takes its followings
-with it: the follower comes back and begins again where it stands.
+messages of up to `replication_message_bytes`. The brakes are gRPC's flow control and, for followers that are catching up, the
+throttle. A stream that ends takes its followings with it: the follower comes back and begins again where it stands.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .replicas import Replicas
 from .replication_messages import encode_leader_message
+from .replication_throttle import Throttle, TokenBucket
 from .tasks import cancelled, wait_at_most
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,8 @@ class Following:
     next_offset: int
     broker_epoch: int  # of the follower's registration
     marks_sent: tuple[int, int] = (-1, -1)  # high watermark and log start
+    is_held: bool = False  # by our throttle, until the session's timer
+    is_paused: bool = False  # by the follower, until it says otherwise
 
 
 class LeaderSide:
@@ -48,6 +51,7 @@ class LeaderSide:
         self._clock = clock
         self._message_bytes = message_bytes
         self._sessions: dict[Partition, dict[FollowerSession, None]] = {}
+        self.throttle = Throttle("leader", replicas)
 
     async def serve(self, stream: PeerStream) -> None:
         """Handle one follower's stream until it ends."""
@@ -105,6 +109,8 @@ class FollowerSession:
         self._by_partition: dict[Partition, Following] = {}
         self._with_records: dict[Following, None] = {}
         self._with_marks: dict[Following, None] = {}
+        self._held: dict[Following, None] = {}
+        self._release_timer: asyncio.TimerHandle | None = None
         self._refusals: list[Section] = []
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -120,6 +126,8 @@ class FollowerSession:
             await cancelled(sender)
 
     def end(self) -> None:
+        if self._release_timer is not None:
+            self._release_timer.cancel()
         for partition in list(self._by_partition):
             self._side.detach(partition, self)
             if not self._side.is_followed_by(partition, self.follower):  # it may be back on another stream already
@@ -135,6 +143,10 @@ class FollowerSession:
                 self.drop(following.partition)
         for begin in message.begins:
             self._on_begin(begin)
+        for handle in message.pauses:
+            self._on_pause(handle, is_paused=True)
+        for handle in message.resumes:
+            self._on_pause(handle, is_paused=False)
         now = self._clock.now()
         for acknowledgment in message.acknowledgments:
             following = self._by_handle.get(acknowledgment.handle)
@@ -142,6 +154,15 @@ class FollowerSession:
                 partition = following.partition
                 if partition.on_follower_ack(self.follower, acknowledgment.leader_epoch, acknowledgment.flushed_offset, now):
                     self._replicas.on_high_watermark(partition)
+
+    def _on_pause(self, handle: int, *, is_paused: bool) -> None:
+        following = self._by_handle.get(handle)
+        if following is not None:
+            following.is_paused = is_paused
+            if is_paused:
+                self._with_records.pop(following, None)
+            else:
+                self.mark_records(following.partition)
 
     def _on_begin(self, begin: Begin) -> None:
         try:
@@ -200,6 +221,7 @@ class FollowerSession:
             self._by_handle.pop(following.handle, None)
             self._with_records.pop(following, None)
             self._with_marks.pop(following, None)
+            self._held.pop(following, None)
             self._side.detach(partition, self)
 
     def _refuse(self, section: Section) -> None:
@@ -210,7 +232,10 @@ class FollowerSession:
     # --- what the partitions say
 
     def mark_records(self, partition: Partition) -> None:
-        self._with_records[self._by_partition[partition]] = None
+        following = self._by_partition[partition]
+        if following.is_held or following.is_paused:
+            return
+        self._with_records[following] = None
         self._urgent.set()
         self._wake.set()
 
@@ -229,7 +254,7 @@ class FollowerSession:
                     await wait_at_most(self._urgent, QUIET_MARKS_S)
                 self._wake.clear()
                 self._urgent.clear()
-                while self._refusals or self._with_records or self._with_marks:
+                while self._has_something_to_send():
                     await self._stream.send(self._next_message())
         except PeerGone:
             pass
@@ -237,6 +262,32 @@ class FollowerSession:
             logger.exception("replication to node %d failed", self.follower)
         finally:
             await self._stream.close()  # ends the reader as well
+
+    def _has_something_to_send(self) -> bool:
+        for following in list(self._with_records):
+            bucket = self._bucket_for(following)
+            if bucket is not None and bucket.room(self._clock.now()) <= 0:
+                self._hold(following, bucket)
+        return bool(self._refusals or self._with_records or self._with_marks)
+
+    def _bucket_for(self, following: Following) -> TokenBucket | None:
+        return self._side.throttle.bucket_for(following.partition, self.follower, self._clock.now())
+
+    def _hold(self, following: Following, bucket: TokenBucket) -> None:
+        """Send its records later: this follower is catching up, and has taken what it may."""
+        del self._with_records[following]
+        following.is_held = True
+        self._held[following] = None
+        if self._release_timer is None:
+            loop = asyncio.get_running_loop()
+            self._release_timer = loop.call_later(bucket.wait_s(self._clock.now()), self._release)
+
+    def _release(self) -> None:
+        self._release_timer = None
+        held, self._held = self._held, {}
+        for following in held:
+            following.is_held = False
+            self.mark_records(following.partition)
 
     def _next_message(self) -> list[Buffer]:
         message = LeaderMessage()
@@ -258,11 +309,19 @@ class FollowerSession:
     def _add_records(self, message: LeaderMessage, records: list[Buffer], following: Following, room: int) -> int:
         """Put what fits of one partition into the message; it stays marked while there is more."""
         partition = following.partition
+        bucket = self._bucket_for(following)
+        if bucket is not None:
+            room = min(room, bucket.room(self._clock.now()))
+            if room <= 0:  # another partition took it, in this very message
+                self._hold(following, bucket)
+                return 0
         try:
             result = partition.read(following.next_offset, max_bytes=room, up_to_end=True)
         except ClusterError as error:
             self._on_read_refused(message, following, error)
             return 0
+        if bucket is not None:
+            bucket.take(result.size)
         if result.size:
             records.extend(result.buffers)
             self._add_section(message, following, result.size)

@@ -220,14 +220,16 @@ class ConfigChange(_message.Message):
     def __init__(self, key: _Optional[str] = ..., operation: _Optional[int] = ..., value: _Optional[str] = ...) -> None: ...
 
 class ResourceChanges(_message.Message):
-    __slots__ = ("kind", "name", "changes")
+    __slots__ = ("kind", "name", "changes", "replaces")
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     changes: _containers.RepeatedCompositeFieldContainer[ConfigChange]
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[ConfigChange, _Mapping]]] = ...) -> None: ...
+    replaces: bool
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[ConfigChange, _Mapping]]] = ..., replaces: _Optional[bool] = ...) -> None: ...
 
 class AlterConfigs(_message.Message):
     __slots__ = ("resources", "validate_only")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quorumlog/proto/replication.proto\x12\x15quorumlog.replication\"\x8d\x01\n\x0f\x46ollowerMessage\x12,\n\x06\x62\x65gins\x18\x01 \x03(\x0b\x32\x1c.quorumlog.replication.Begin\x12>\n\x0f\x61\x63knowledgments\x18\x02 \x03(\x0b\x32%.quorumlog.replication.Acknowledgment\x12\x0c\n\x04\x65nds\x18\x03 \x03(\r\"\xaa\x01\n\x05\x42\x65gin\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x05\x12\x14\n\x0c\x66\x65tch_offset\x18\x05 \x01(\x03\x12\x16\n\x0e\x66lushed_offset\x18\x06 \x01(\x03\x12\x12\n\nlast_epoch\x18\x07 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x08 \x01(\x03\"N\n\x0e\x41\x63knowledgment\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x05\x12\x16\n\x0e\x66lushed_offset\x18\x03 \x01(\x03\"A\n\rLeaderMessage\x12\x30\n\x08sections\x18\x01 \x03(\x0b\x32\x1e.quorumlog.replication.Section\"\xe0\x01\n\x07Section\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x04 \x01(\x03\x12\x0c\n\x04size\x18\x05 \x01(\r\x12\x36\n\tdiverging\x18\x06 \x01(\x0b\x32!.quorumlog.replication.DivergenceH\x00\x12\x16\n\x0creset_offset\x18\x07 \x01(\x03H\x00\x12\x14\n\nerror_code\x18\x08 \x01(\x05H\x00\x42\t\n\x07refusal\"/\n\nDivergence\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\nend_offset\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!quorumlog/proto/replication.proto\x12\x15quorumlog.replication\"\xae\x01\n\x0f\x46ollowerMessage\x12,\n\x06\x62\x65gins\x18\x01 \x03(\x0b\x32\x1c.quorumlog.replication.Begin\x12>\n\x0f\x61\x63knowledgments\x18\x02 \x03(\x0b\x32%.quorumlog.replication.Acknowledgment\x12\x0c\n\x04\x65nds\x18\x03 \x03(\r\x12\x0e\n\x06pauses\x18\x04 \x03(\r\x12\x0f\n\x07resumes\x18\x05 \x03(\r\"\xaa\x01\n\x05\x42\x65gin\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x10\n\x08topic_id\x18\x02 \x01(\x0c\x12\x11\n\tpartition\x18\x03 \x01(\x05\x12\x14\n\x0cleader_epoch\x18\x04 \x01(\x05\x12\x14\n\x0c\x66\x65tch_offset\x18\x05 \x01(\x03\x12\x16\n\x0e\x66lushed_offset\x18\x06 \x01(\x03\x12\x12\n\nlast_epoch\x18\x07 \x01(\x05\x12\x14\n\x0c\x62roker_epoch\x18\x08 \x01(\x03\"N\n\x0e\x41\x63knowledgment\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x05\x12\x16\n\x0e\x66lushed_offset\x18\x03 \x01(\x03\"A\n\rLeaderMessage\x12\x30\n\x08sections\x18\x01 \x03(\x0b\x32\x1e.quorumlog.replication.Section\"\xe0\x01\n\x07Section\x12\x0e\n\x06handle\x18\x01 \x01(\r\x12\x14\n\x0cleader_epoch\x18\x02 \x01(\x05\x12\x16\n\x0ehigh_watermark\x18\x03 \x01(\x03\x12\x18\n\x10log_start_offset\x18\x04 \x01(\x03\x12\x0c\n\x04size\x18\x05 \x01(\r\x12\x36\n\tdiverging\x18\x06 \x01(\x0b\x32!.quorumlog.replication.DivergenceH\x00\x12\x16\n\x0creset_offset\x18\x07 \x01(\x03H\x00\x12\x14\n\nerror_code\x18\x08 \x01(\x05H\x00\x42\t\n\x07refusal\"/\n\nDivergence\x12\r\n\x05\x65poch\x18\x01 \x01(\x05\x12\x12\n\nend_offset\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,15 +32,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'quorumlog.proto.replication
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FOLLOWERMESSAGE']._serialized_start=61
-  _globals['_FOLLOWERMESSAGE']._serialized_end=202
-  _globals['_BEGIN']._serialized_start=205
-  _globals['_BEGIN']._serialized_end=375
-  _globals['_ACKNOWLEDGMENT']._serialized_start=377
-  _globals['_ACKNOWLEDGMENT']._serialized_end=455
-  _globals['_LEADERMESSAGE']._serialized_start=457
-  _globals['_LEADERMESSAGE']._serialized_end=522
-  _globals['_SECTION']._serialized_start=525
-  _globals['_SECTION']._serialized_end=749
-  _globals['_DIVERGENCE']._serialized_start=751
-  _globals['_DIVERGENCE']._serialized_end=798
+  _globals['_FOLLOWERMESSAGE']._serialized_end=235
+  _globals['_BEGIN']._serialized_start=238
+  _globals['_BEGIN']._serialized_end=408
+  _globals['_ACKNOWLEDGMENT']._serialized_start=410
+  _globals['_ACKNOWLEDGMENT']._serialized_end=488
+  _globals['_LEADERMESSAGE']._serialized_start=490
+  _globals['_LEADERMESSAGE']._serialized_end=555
+  _globals['_SECTION']._serialized_start=558
+  _globals['_SECTION']._serialized_end=782
+  _globals['_DIVERGENCE']._serialized_start=784
+  _globals['_DIVERGENCE']._serialized_end=831
 # @@protoc_insertion_point(module_scope)

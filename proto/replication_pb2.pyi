@@ -7,14 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FollowerMessage(_message.Message):
-    __slots__ = ("begins", "acknowledgments", "ends")
+    __slots__ = ("begins", "acknowledgments", "ends", "pauses", "resumes")
     BEGINS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGMENTS_FIELD_NUMBER: _ClassVar[int]
     ENDS_FIELD_NUMBER: _ClassVar[int]
+    PAUSES_FIELD_NUMBER: _ClassVar[int]
+    RESUMES_FIELD_NUMBER: _ClassVar[int]
     begins: _containers.RepeatedCompositeFieldContainer[Begin]
     acknowledgments: _containers.RepeatedCompositeFieldContainer[Acknowledgment]
     ends: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, begins: _Optional[_Iterable[_Union[Begin, _Mapping]]] = ..., acknowledgments: _Optional[_Iterable[_Union[Acknowledgment, _Mapping]]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
+    pauses: _containers.RepeatedScalarFieldContainer[int]
+    resumes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, begins: _Optional[_Iterable[_Union[Begin, _Mapping]]] = ..., acknowledgments: _Optional[_Iterable[_Union[Acknowledgment, _Mapping]]] = ..., ends: _Optional[_Iterable[int]] = ..., pauses: _Optional[_Iterable[int]] = ..., resumes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Begin(_message.Message):
     __slots__ = ("handle", "topic_id", "partition", "leader_epoch", "fetch_offset", "flushed_offset", "last_epoch", "broker_epoch")
