@@ -7,7 +7,7 @@ them. A step looks at those alone, so a consumer of a thousand partitions costs 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -54,8 +54,7 @@ class Asked:
             self.session.mark(self)
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """What a read has found, as far as a session cares."""
 
     marks: Marks
@@ -114,7 +113,7 @@ class FetchSession:
         self._unsettled[known] = None
 
     def watch(self, asked: Asked, tp: TopicPartition) -> None:
-        """Hear of the partition under this name. Before it is read, so that nothing falls in between."""
+        """Hear of the partition under this name: in the same turn in which it is read, so that nothing falls in between."""
         if asked.watched != tp and self.is_open and asked.session is self:
             self._unwatch(asked)
             self._watches.add((tp,), asked.wake)

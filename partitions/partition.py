@@ -19,7 +19,7 @@ from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
 from .flush import Flush
 from .keys import Checkpoint, Keys, put_checkpoint
 from .log import Log, directory_name
-from .producers import ProducerStates
+from .producers import ProducerState, ProducerStates
 from .recovery import Damage, RecoveryReport, recover
 from .replica import ReplicaCore
 from .results import Appended, Diverging, OutOfRange, Position, ReadResult
@@ -98,6 +98,7 @@ class Partition:
         self._wall_ms = wall_ms  # the last that was heard
         self._is_closed = False
         self._has_fetched = False  # something was appended in this epoch as a follower
+        self._is_matched = False  # a follower whose log its leader, now connected, found to be a beginning of its own
         self._replica = ReplicaCore(
             node_id,
             lag_time_max_s=settings.replica_lag_time_max_s,
@@ -209,6 +210,10 @@ class Partition:
     def producer_count(self) -> int:
         return len(self._log.producers)
 
+    def known_producers(self) -> list[tuple[int, ProducerState]]:
+        """Those that wrote here and are not forgotten, by producer id."""
+        return self._log.producers.known()
+
     # --- what the cluster says
 
     def apply_state(self, state: PartitionState, now: float) -> bool:
@@ -223,7 +228,7 @@ class Partition:
             return False
         self.role = role
         self.leader_id = state.leader
-        self._has_fetched = False
+        self._has_fetched = self._is_matched = False
         if role is Role.LEADER:
             self._replica.lead(
                 leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr, adding=state.adding, now=now
@@ -282,15 +287,20 @@ class Partition:
         current_leader_epoch: int = -1,
         last_fetched_epoch: int = -1,
         up_to_end: bool = False,
+        from_follower: bool = False,
     ) -> ReadResult:
         """Batches from the one that holds `offset`: for consumers below the high watermark, for followers all (`up_to_end`).
 
-        With `last_fetched_epoch`, a reader whose log parted from ours learns where (KIP-595). Raises ClusterError.
+        With `last_fetched_epoch`, a reader whose log parted from ours learns where (KIP-595). With `from_follower`, a replica in
+        sync that does not lead answers as well (KIP-392). Raises ClusterError.
         """
-        self.check_leads(current_leader_epoch)
         log, replica = self._log, self._replica
-        if last_fetched_epoch >= 0 and (diverging := self._divergence(last_fetched_epoch, offset)) is not None:
-            return self._result([], 0, offset, diverging)
+        if from_follower and self.role is Role.FOLLOWER:
+            self._check_serves_as_follower(offset, current_leader_epoch)
+        else:
+            self.check_leads(current_leader_epoch)
+            if last_fetched_epoch >= 0 and (diverging := self._divergence(last_fetched_epoch, offset)) is not None:
+                return self._result([], 0, offset, diverging)
         if not log.start_offset <= offset <= log.end_offset:
             raise ClusterError(
                 ErrorCode.offset_out_of_range, f"{self.tp}: offset {offset}, the log has {log.start_offset} to {log.end_offset}"
@@ -304,6 +314,10 @@ class Partition:
             return self._result(*log.read(offset, limit=limit, max_bytes=max_bytes), None)
         except DamagedBatch as bad:
             raise self._damaged(bad) from bad
+
+    def marks(self) -> ReadResult:
+        """The watermarks, without records."""
+        return self._result([], 0, self._log.start_offset, None)
 
     def offset_for_leader_epoch(self, epoch: int, current_leader_epoch: int = -1) -> tuple[int, int]:
         """(the greatest epoch held that is not above `epoch`, the end of its records); (-1, -1) for one not begun."""
@@ -379,6 +393,10 @@ class Partition:
         self._replica.on_position(follower, position.flushed_offset, now)
         return None
 
+    def read_replicas(self, offset: int) -> tuple[int, ...]:
+        """In-sync followers that have all before this offset, the one that is furthest first (KIP-392)."""
+        return self._replica.read_replicas(offset)
+
     def on_follower_lost(self, follower: int) -> None:
         """The stream on which the follower told its position has ended."""
         self._replica.on_lost(follower)
@@ -410,6 +428,7 @@ class Partition:
         """Append what the leader sent: whole batches, from the end of this log on; all of them, or none and ClusterError."""
         self._check_follows(leader_epoch)
         self._check_sound()
+        self._is_matched = True  # the leader sends nothing before
         view = memoryview(data)
         if view.nbytes:
             log = self._log
@@ -452,6 +471,10 @@ class Partition:
             self._truncate(max(offset, log.start_offset))
         except DamagedBatch as bad:
             raise self._damaged(bad) from bad
+
+    def on_leader_lost(self) -> None:
+        """The stream from the leader has ended: until it says that our logs match, and how far is committed, we serve nobody."""
+        self._is_matched = False
 
     def reset_to(self, leader_epoch: int, offset: int) -> None:
         """The leader's log begins beyond the end of ours: drop everything and begin there. Raises ClusterError."""
@@ -583,6 +606,25 @@ class Partition:
             )
         if leader_epoch >= 0:
             self._check_epoch(leader_epoch)
+
+    def _check_serves_as_follower(self, offset: int, leader_epoch: int) -> None:
+        """Raises ClusterError unless what is below our high watermark is what the leader has, and the leader goes on telling it.
+
+        Before the leader of this epoch has matched our log, an unclean election may have dropped what we still hold as committed.
+        Out of the in-sync set we may be far behind for long. Both send the reader to the leader.
+        """
+        if leader_epoch >= 0:
+            self._check_epoch(leader_epoch)
+        self._check_sound()
+        if not self._is_matched or self.node_id not in self._replica.isr:
+            raise ClusterError(
+                ErrorCode.not_leader_or_follower,
+                f"{self.tp}: node {self.node_id} is not in sync with node {self.leader_id}, who leads it",
+            )
+        if offset > self._log.end_offset:  # the leader may have it: no reason for the reader to begin elsewhere
+            raise ClusterError(
+                ErrorCode.offset_not_available, f"{self.tp}: offset {offset}, this follower has {self._log.end_offset}"
+            )
 
     def _check_follows(self, leader_epoch: int) -> None:
         if self.role is not Role.FOLLOWER:

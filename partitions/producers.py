@@ -60,6 +60,10 @@ class ProducerStates:
     def __len__(self) -> int:
         return len(self._producers)
 
+    def known(self) -> list[tuple[int, ProducerState]]:
+        """By producer id."""
+        return sorted(self._producers.items(), key=lambda item: item[0])
+
     def get(self, producer_id: int) -> ProducerState | None:
         return self._producers.get(producer_id)
 

@@ -175,6 +175,15 @@ class ReplicaCore:
             return False  # rule 1: its position was not matched in this epoch, or it speaks of another log
         return self._note(seen, max(flushed_offset, seen.flushed_offset), now)
 
+    def read_replicas(self, offset: int) -> tuple[int, ...]:
+        """Followers from whom a consumer may read at this offset, in Kafka's order: the furthest, of them who was there last."""
+        found = [
+            (follower.flushed_offset, follower.caught_up_at, node)
+            for node, follower in self._followers.items()
+            if node in self.isr and follower.is_fetching and follower.flushed_offset >= offset
+        ]
+        return tuple(node for *_, node in sorted(found, reverse=True))
+
     # --- the in-sync set
 
     def isr_wanted(self, now: float) -> tuple[int, ...] | None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
-from quorumlog.partitions.partition import ReadResult
+from quorumlog.partitions.partition import Partition, ReadResult, Role
 from quorumlog.wire.catalogue import FETCH
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.fetch import (
@@ -29,11 +29,14 @@ from quorumlog.wire.ids import TopicPartition
 from ..dispatch import Api, Body, Call
 from ..fetch_sessions import FINAL_EPOCH, INITIAL_EPOCH, NO_SESSION, Asked, FetchSession, News, asked_in
 from ..services import Services
+from .closest_replica import ClosestReplica
 from .leader_hints import endpoints_of, leader_hint
 
 WAIT_MAX_S = 300.0
 PAUSE_MIN_S, PAUSE_MAX_S = 0.005, 0.1  # before another look for someone who wants more than a byte
 READ_COMMITTED = 1
+FOLLOWERS_FROM = 11  # a client of before would not know why a follower is behind
+NO_REPLICA = -1
 
 
 @dataclass(slots=True)
@@ -44,6 +47,8 @@ class Read:
     tp: TopicPartition
     result: ReadResult | None = None
     error: ClusterError | None = None
+    news: News | None = None  # where there is a session
+    replica: int | None = None  # that the client should read from in place of us
 
     @property
     def size(self) -> int:
@@ -52,7 +57,9 @@ class Read:
     @property
     def is_urgent(self) -> bool:
         """The client must hear of it at once."""
-        return self.error is not None or (self.result is not None and self.result.diverging is not None)
+        return (
+            self.error is not None or self.replica is not None or (self.result is not None and self.result.diverging is not None)
+        )
 
 
 @dataclass(slots=True)
@@ -108,6 +115,7 @@ class Fetch:
         self._services = services
         self._request: FetchRequest = call.message
         self._version = call.version
+        self._rack = ClosestReplica.of(services, self._request.rack_id)
         # Bytes that are worth an answer: never more than may be in one.
         self._enough = min(self._request.min_bytes, self._request.max_bytes, services.config.fetch_bytes_max)
 
@@ -209,15 +217,26 @@ class Fetch:
         if asked.topic is None and partition.topic_id != asked.topic_id:
             raise ClusterError(ErrorCode.inconsistent_topic_id, f"{read.tp} has id {partition.topic_id}, not {asked.topic_id}")
         try:
+            read.replica = self._closer_than(partition, asked)
+            if read.replica is not None:
+                return partition.marks()
             return partition.read(
                 asked.wanted.fetch_offset,
                 max_bytes=limit,
                 isolation_committed=self._request.isolation_level == READ_COMMITTED,
                 current_leader_epoch=asked.wanted.current_leader_epoch,
                 last_fetched_epoch=asked.wanted.last_fetched_epoch,
+                from_follower=self._version >= FOLLOWERS_FROM,
             )
         finally:
             services.replicas.check_damage(partition)
+
+    def _closer_than(self, partition: Partition, asked: Asked) -> int | None:
+        """Another replica that the client should read from."""
+        if self._rack is None or partition.role is not Role.LEADER:
+            return None
+        partition.check_leads(asked.wanted.current_leader_epoch)
+        return self._rack.replica_for(partition, asked.wanted)
 
     def _tp(self, asked: Asked) -> TopicPartition:
         topic = asked.topic if asked.topic is not None else self._services.image.topic_names.get(asked.topic_id, "")
@@ -266,6 +285,7 @@ class Fetch:
             last_stable_offset=result.last_stable_offset,
             log_start_offset=result.log_start_offset,
             records=result.buffers,
+            preferred_read_replica=NO_REPLICA if read.replica is None else read.replica,
             diverging_epoch=EpochEndOffset(diverging.epoch, diverging.end_offset) if diverging is not None else None,
         )
 
@@ -292,9 +312,10 @@ class SessionFetch(Fetch):
         for asked in self._session.unsettled:
             if look.size and look.size >= room:
                 break  # the rest is first in turn the next time
-            self._session.watch(asked, self._tp(asked))
             read = self._read(look, asked, room)
-            if not self._session.is_worth_telling(asked, self._news(read)):
+            self._session.watch(asked, read.tp)
+            read.news = news = self._news(read)
+            if not self._session.is_worth_telling(asked, news):
                 look.reads.pop()
         return look
 
@@ -303,7 +324,8 @@ class SessionFetch(Fetch):
         if refusal is not None:
             return FetchResponse((), error_code=refusal.code, session_id=self._session.id)
         for read in look.reads:
-            self._session.on_told(read.asked, self._news(read))
+            assert read.news is not None
+            self._session.on_told(read.asked, read.news)
         return self._response(look.reads, self._session.id)
 
     def _subscribe(self, progress: asyncio.Event) -> None:
