@@ -187,11 +187,15 @@ class ConfigChange:
 
 @dataclass(frozen=True, slots=True)
 class ResourceChanges:
-    """All or none of `changes` are made. A broker resource is named by its node id in decimal, or "" for all brokers."""
+    """All or none of `changes` are made. A broker resource is named by its node id in decimal, or "" for all brokers.
+
+    `replaces`: what is not named is taken back (the older AlterConfigs).
+    """
 
     kind: ResourceKind
     name: str
     changes: tuple[ConfigChange, ...]
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
