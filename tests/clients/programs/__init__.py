@@ -8,32 +8,35 @@
     members tell       {"member": "a", "event": "assigned", "partitions": [["t", 0]]}         all that it has now
                        {"member": "a", "event": "records", "records": [{...}]}
 
-Bytes are base64. A record is {"partition", "offset", "timestamp", "key", "value", "headers": [[name, bytes]]}; key and value may be null.
+Bytes are base64. A record is {"partition", "offset", "timestamp", "key", "value",
+"headers": [[name, bytes]]}; key and value may be null.
 
-    op                     arguments                                                             result
-    produce                topic records acks compression record_bytes_max                       [[partition, offset]], -1 unknown
-    flow                   topic partitions count pause_ms (one producer, acks=all, values "0"…) [[partition, offset]]
-    read                   topic partition steps=[[offset | "beginning" | "end", count]]         records of each step, by seeking
-    offset                 topic partition at="earliest" | "latest" | timestamp                  offset, null if there is none
-    join                   member group topics protocol assignor instance session_ms             null, and events from then on
-    commit                 member metadata (what it has been given so far)                       null
-    seek                   member topic partition offset                                         null
-    leave                  member                                                                null
-    topics                                                                                       {name: partitions}
-    create_topic           name partitions replicas configs                                      null
-    delete_topic           name                                                                  null
-    grow_topic             name partitions                                                       null
-    configs                type=topic | broker | group name                                      {name: value}
-    set_config             type name key value                                                   null
-    cluster                                                                                      [id, {broker: address}, controller]
-    delete_records         topic partition before                                                low watermark
-    groups                                                                                       [group]
-    group                  group                                                                 [state, members]
-    group_offsets          group                                                                 [[topic, partition, offset, metadata]]
-    set_group_offset       group topic partition offset                                          null
-    forget_group_offset    group topic partition                                                 null
-    delete_group           group                                                                 null
-    reassign               topic partition replicas                                              null
-    replicas               topic partition                                                       [[replicas], [in sync], leader]
-    elect_leader           topic partition                                                       null
+    op                   arguments                                                      result
+    produce              topic records acks compression record_bytes_max                [[partition, offset]], -1 unknown
+    flow                 topic partitions count pause_ms                                [[partition, offset]]
+    read                 topic partition steps=[[offset | "beginning" | "end", count]]  records of each step, by seeking
+    offset               topic partition at="earliest" | "latest" | timestamp           offset, null if there is none
+    join                 member group topics protocol assignor instance session_ms      null, and events from then on
+    commit               member metadata                                                null
+    seek                 member topic partition offset                                  null
+    leave                member                                                         null
+    topics                                                                              {name: partitions}
+    create_topic         name partitions replicas configs                               null
+    delete_topic         name                                                           null
+    grow_topic           name partitions                                                null
+    configs              type=topic | broker | group name                               {name: value}
+    set_config           type name key value                                            null
+    cluster                                                                             [id, {broker: address}, controller]
+    delete_records       topic partition before                                         low watermark
+    groups                                                                              [group]
+    group                group                                                          [state, members]
+    group_offsets        group                                                          [[topic, partition, offset, metadata]]
+    set_group_offset     group topic partition offset                                   null
+    forget_group_offset  group topic partition                                          null
+    delete_group         group                                                          null
+    reassign             topic partition replicas                                       null
+    replicas             topic partition                                                [[replicas], [in sync], leader]
+    elect_leader         topic partition                                                null
+
+`flow` is one producer with acks=all whose values are "0", "1" and so on; `commit` commits what the member was given so far.
 """

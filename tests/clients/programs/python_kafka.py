@@ -7,14 +7,14 @@ from typing import Any
 
 import kafka
 import kafka.admin
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyPartitionAssignor
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
 from tests.clients.programs.serving import Consumer, Program, Unsupported, serve
 from tests.cluster.libraries import KafkaPython, Message, Refused
 
-ASSIGNORS = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyPartitionAssignor}
+ASSIGNORS = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyAssignor}
 TYPES = {name: getattr(kafka.admin.ConfigResourceType, name.upper(), None) for name in ("topic", "broker", "group")}
 
 

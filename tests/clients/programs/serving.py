@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import queue
 import sys
 import threading
@@ -175,9 +176,10 @@ class Program:
 def serve(version: str, program: Program) -> None:
     """Answer until the input ends."""
     say({"ready": version})
-    with ThreadPoolExecutor(32) as pool:
-        for line in sys.stdin:
-            pool.submit(_answer, program, json.loads(line))
+    pool = ThreadPoolExecutor(32)
+    for line in sys.stdin:
+        pool.submit(_answer, program, json.loads(line))
+    os._exit(0)  # nobody listens any more: what is under way need not end
 
 
 def _answer(program: Program, request: dict[str, Any]) -> None:

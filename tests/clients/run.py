@@ -1,0 +1,130 @@
+"""Runs the scenarios: clients side by side on one cluster, then the faults, which strike all of them at once."""
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.clients.catalogue import CLIENTS
+from tests.clients.driver import Client, NotSupported
+from tests.clients.matrix import Cell, Outcome
+from tests.clients.peers import Peer
+from tests.clients.scenarios import FaultScenario, Scenario, admin, faults, groups, records
+from tests.clients.stage import Stage, eventually
+
+SCENARIOS: list[Scenario] = [*records.SCENARIOS, *groups.SCENARIOS, *admin.SCENARIOS]
+FAULT_SECTION = "faults"
+SIDE_BY_SIDE = 3
+VICTIM = 2
+
+Chosen = Callable[[str], bool]
+_printing = threading.Lock()
+
+
+def report(cell: Cell) -> Cell:
+    """One line as soon as it is known; a failure with its reason."""
+    if cell.outcome != Outcome.PASSED:
+        with _printing:
+            print(f"{cell.outcome.value}: {cell.client}: {cell.title}: {cell.text}", file=sys.stderr, flush=True)
+    return cell
+
+
+def judged(section: str, title: str, client: str, action: Callable[[], object]) -> Cell:
+    """Perform, and say how it went."""
+    started = time.monotonic()
+    outcome, text = Outcome.PASSED, ""
+    try:
+        action()
+    except NotSupported as error:
+        outcome, text = Outcome.NOT_SUPPORTED, str(error)
+    except Exception as error:
+        outcome, text = Outcome.FAILED, f"{type(error).__name__}: {error} ({_place(error)})"
+    return report(Cell(section, title, client, outcome, text[:1500], round(time.monotonic() - started, 2)))
+
+
+def _place(error: BaseException) -> str:
+    """Where in the scenarios it went wrong."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "clients" in frame.filename]
+    return ", ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames[1:4])
+
+
+class Programs:
+    """The running clients, and how to run another of the same kind."""
+
+    def __init__(self, peer: Peer, logs: Path) -> None:
+        self._peer = peer
+        self._logs = logs
+
+    def start(self, name: str) -> Client:
+        return Client(name, CLIENTS[name](self._peer.bootstrap_servers), self._logs / f"{name}.log")
+
+    def stage(self, client: Client) -> Stage:
+        return Stage(client, self._peer, lambda: self.start(client.name))
+
+
+def run_scenarios(programs: Programs, clients: Sequence[Client], chosen: Chosen) -> list[Cell]:
+    def run(client: Client) -> list[Cell]:
+        return [_run(programs.stage(client), scenario) for scenario in SCENARIOS if chosen(scenario.title)]
+
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return [cell for cells in pool.map(run, clients) for cell in cells]
+
+
+def _run(stage: Stage, scenario: Scenario) -> Cell:
+    def perform() -> None:
+        try:
+            scenario.run(stage)
+        finally:
+            stage.clear()
+
+    return judged(scenario.section, scenario.title, stage.client.name, perform)
+
+
+def run_faults(programs: Programs, clients: Sequence[Client], peer: Peer, chosen: Chosen) -> list[Cell]:
+    """One kill each scenario, of one node, for all clients; then the node comes back."""
+    cells: list[Cell] = []
+    for scenario in faults.SCENARIOS:
+        if chosen(scenario.title):
+            cells += _strike(scenario, [programs.stage(client) for client in clients], peer)
+    return cells
+
+
+def _strike(scenario: FaultScenario, stages: Sequence[Stage], peer: Peer) -> list[Cell]:
+    barrier = threading.Barrier(len(stages) + 1)
+
+    def run(stage: Stage) -> Cell:
+        return judged(
+            FAULT_SECTION, scenario.title, stage.client.name, lambda: _through(scenario.run(stage, VICTIM), stage, barrier)
+        )
+
+    with ThreadPoolExecutor(len(stages)) as pool:
+        running = [pool.submit(run, stage) for stage in stages]
+        barrier.wait(180)
+        peer.kill(VICTIM)
+        barrier.wait(180)
+        cells = [future.result() for future in running]
+    peer.start(VICTIM)
+    topics = [topic for topic in peer.admin.list_topics(timeout=30).topics if topic.startswith("__")]
+    eventually(lambda: all(_whole(peer, topic) for topic in topics), "the node that was killed is in sync again", 60)
+    return cells
+
+
+def _whole(peer: Peer, topic: str) -> bool:
+    found = peer.admin.list_topics(topic, timeout=30).topics[topic].partitions.values()
+    return all(len(place.isrs) == 3 for place in found)
+
+
+def _through(steps: Iterator[None], stage: Stage, barrier: threading.Barrier) -> None:
+    """Everyone meets before the kill and after it, whether ready or failed."""
+    try:
+        try:
+            next(steps)
+        finally:
+            barrier.wait(180)
+            barrier.wait(180)
+        next(steps, None)
+    finally:
+        stage.clear()
