@@ -38,6 +38,14 @@ class RealDisk:
             raise StorageError(f"the data directory {self.root} does not exist")
         self._lock, self._has_failed_sync = _take_lock(self.root)
 
+    def volume(self) -> tuple[int, int]:
+        """Bytes in all and free, of the file system; -1 for both where it does not tell."""
+        try:
+            usage = shutil.disk_usage(self.root)
+        except OSError:
+            return -1, -1
+        return usage.total, usage.free
+
     def close(self) -> None:
         """Let another process use the directory. Files that are still open stay usable, but nothing guards them."""
         if self._lock >= 0:

@@ -1,7 +1,7 @@
 """Alterations of settings, and what follows from them at once (KIP-339: incremental; KIP-966: the ELR ends)."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -44,17 +44,26 @@ def checked(setting: Setting, value: str | None) -> str:
 def _alter(draft: Draft, resource: ResourceChanges, times_named: int) -> None:
     if times_named > 1:
         raise ClusterError(ErrorCode.invalid_request, f"{resource.kind} {resource.name!r} is named {times_named} times")
-    keys = [change.key for change in resource.changes]
+    table, held = _table_and_values(draft.image, resource)
+    changes = (*resource.changes, *_taken_back(resource, held)) if resource.replaces else resource.changes
+    keys = [change.key for change in changes]
     if len(set(keys)) < len(keys):
         raise ClusterError(ErrorCode.invalid_request, f"{resource.kind} {resource.name!r}: a setting is named twice")
-    table, held = _table_and_values(draft.image, resource)
     before = draft.image
-    for change in resource.changes:
+    for change in changes:
         value = _value_after(draft, resource, _alterable(table, resource, change), change)
         if value != held.get(change.key):
             draft.add(ConfigRecord(resource.kind, resource.name, change.key, value))
     _check_together(draft, resource)
     _follow_up(draft, before, set(keys))
+
+
+def _taken_back(resource: ResourceChanges, held: Mapping[str, str]) -> Iterator[ConfigChange]:
+    """What a replacement does not name; all brokers' least in-sync set stays, which nobody may remove."""
+    named = {change.key for change in resource.changes}
+    for key in sorted(held):
+        if key not in named and not (resource.kind is ResourceKind.BROKER and key == MIN_INSYNC_REPLICAS):
+            yield ConfigChange(key, ConfigOperation.DELETE, None)
 
 
 def _check_together(draft: Draft, resource: ResourceChanges) -> None:
@@ -114,6 +123,8 @@ def _alterable(table: Mapping[str, Setting], resource: ResourceChanges, change: 
 def _value_after(draft: Draft, resource: ResourceChanges, setting: Setting, change: ConfigChange) -> str | None:
     match change.operation:
         case ConfigOperation.SET:
+            if change.value is None:
+                raise ClusterError(ErrorCode.invalid_request, f"{change.key} is set to nothing; to take it back, delete it")
             return checked(setting, change.value)
         case ConfigOperation.DELETE:
             return None

@@ -2,6 +2,7 @@
 
 from .dispatch import Api
 from .handlers import (
+    alter_configs,
     alter_partition_reassignments,
     api_versions,
     create_partitions,
@@ -10,15 +11,22 @@ from .handlers import (
     delete_topics,
     describe_cluster,
     describe_configs,
+    describe_log_dirs,
+    describe_producers,
+    describe_quorum,
+    describe_topic_partitions,
     elect_leaders,
     fetch,
+    get_telemetry_subscriptions,
     incremental_alter_configs,
     init_producer_id,
+    list_config_resources,
     list_offsets,
     list_partition_reassignments,
     metadata,
     offset_for_leader_epoch,
     produce,
+    push_telemetry,
     unregister_broker,
 )
 
@@ -42,6 +50,14 @@ API_TABLE: dict[int, Api] = {
         alter_partition_reassignments.API,
         list_partition_reassignments.API,
         describe_cluster.API,
+        alter_configs.API,
+        list_config_resources.API,
+        get_telemetry_subscriptions.API,
+        push_telemetry.API,
+        describe_topic_partitions.API,
+        describe_producers.API,
+        describe_log_dirs.API,
+        describe_quorum.API,
         unregister_broker.API,
     )
 }

@@ -37,6 +37,7 @@ from .observer import MetadataObserver, MetadataPublisher
 from .producer_ids import ProducerIds
 from .quorum import QuorumEvents, quorum_config
 from .quorum_link import QuorumLink
+from .quorum_view import QuorumView
 from .replicas import Replicas
 from .replication_follower import SERVICE as REPLICATION
 from .replication_follower import FollowerSide
@@ -63,6 +64,7 @@ class Host:
     rng: random.Random
     make_worker: Callable[[str], Worker]
     make_driver: Callable[..., QuorumDriver]  # with the arguments of QuorumDriver
+    volume: Callable[[], tuple[int, int]] = lambda: (-1, -1)  # bytes in all and free, where the data are
 
     def new_uuid(self) -> UUID:
         return UUID(int=self.rng.getrandbits(128), version=4)
@@ -86,6 +88,8 @@ class Node:
         self.controller = self._make_quorum() if config.is_voter else None
         voters = sorted(config.voter_addresses)
         self.controller_client = ControllerClient(config.node_id, voters, self.cluster, host.peers, self.controller)
+        driver = self.quorum if config.is_voter else None
+        self.quorum_view = QuorumView(config.node_id, driver, self.cluster, self.controller_client, host.peers)
         self.replicas = self._make_replicas()
         self.session = self._make_session(identity)
         self.follower_side.introduce_as(lambda: self.session.broker_epoch)
@@ -107,6 +111,9 @@ class Node:
             replicas=self.replicas,
             controller=self.controller_client,
             session=self.session,
+            quorum=self.quorum_view,
+            new_uuid=host.new_uuid,
+            volume=host.volume,
             producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
             fetch_sessions=FetchSessions(self.replicas.reads, host.rng.randint, sessions_max=config.fetch_sessions_max),
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
@@ -214,6 +221,7 @@ class Node:
             self.publisher.start()
             self.link.start(self.quorum)
             self.quorum.start()
+            self.quorum_view.start()
         else:
             self.observer = MetadataObserver(self.machine, sorted(self.config.voter_addresses), self.host.peers, self._tasks)
             self.observer.start()

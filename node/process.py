@@ -65,7 +65,16 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
     peers = GrpcPeers(cluster_id=config.cluster_id, node_id=config.node_id, credentials=_credentials(config))
     node: Node | None = None
     try:
-        host = Host(SystemClock(), disk, store, peers, random.Random(), make_worker=ThreadWorker, make_driver=QuorumThread)
+        host = Host(
+            SystemClock(),
+            disk,
+            store,
+            peers,
+            random.Random(),
+            make_worker=ThreadWorker,
+            make_driver=QuorumThread,
+            volume=disk.volume,
+        )
         node = Node(config, host, on_fatal=_stop_at_once)
         metrics = Metrics(node.services, node.kafka, lambda: node.controller is not None and node.controller.is_active)
         http = HttpListener(not_ready=node.not_ready, render_metrics=metrics.render)

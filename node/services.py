@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from quorumlog.host.ports import Clock
 from quorumlog.metadata.image import Image
@@ -12,6 +13,7 @@ from .config import NodeConfig
 from .controller_link import ControllerClient
 from .fetch_sessions import FetchSessions
 from .producer_ids import ProducerIds
+from .quorum_view import QuorumView
 from .replicas import Replicas
 from .session import BrokerSession
 from .suspects import Suspects
@@ -26,8 +28,11 @@ class Services:
     replicas: Replicas
     controller: ControllerClient
     session: BrokerSession
+    quorum: QuorumView
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    new_uuid: Callable[[], UUID]
+    volume: Callable[[], tuple[int, int]]  # bytes in all and free, where the data are; -1 where that cannot be told
     api_versions: dict[int, tuple[int, int]] = field(default_factory=dict)
     answer_room: Callable[[], int] = lambda: sys.maxsize  # bytes that an answer may have now, so that all fit into memory
 

@@ -287,6 +287,13 @@ class Engine(Voter):
             match_index=self._SyncObj__raftMatchIndex[Node(sender)],
         )
 
+    @property
+    def matched(self) -> tuple[tuple[int, int], ...]:
+        """Of a leader: up to where the log of each other voter is known to be ours, by id."""
+        if not self.is_leader:
+            return ()
+        return tuple((peer, self._SyncObj__raftMatchIndex.get(Node(peer), 0)) for peer in sorted(self._config.peers))
+
     # As a follower.
 
     def _on_leader_message(self, envelope: Envelope) -> None:

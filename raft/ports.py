@@ -80,3 +80,5 @@ class QuorumStatus:
     first_log_index: int
     last_log_index: int
     snapshot_index: int
+    matched: tuple[tuple[int, int], ...]
+    """Of a leader: each other voter, and up to which index its log is known to be the same (0: not known yet)."""

@@ -129,6 +129,7 @@ class Quorum:
             first_log_index=self._journal.first.index,
             last_log_index=self._journal.last.index,
             snapshot_index=self._snapshots.durable_index,
+            matched=engine.matched,
         )
 
     def close(self) -> None:

@@ -12,11 +12,26 @@ Its rules differ from those of all others:
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from quorumlog.wire.catalogue import API_VERSIONS
 from quorumlog.wire.codec import encode_response
 
 VERSIONS = range(5)
+FEATURES_FROM = 3
+ZERO_AS_LEAST_FROM = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What the whole cluster can do at a level (KIP-584); at level 0 it cannot, and the feature is not told as finalized."""
+
+    name: str
+    least: int
+    most: int
+    level: int
+
+
 CLIENT_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 
@@ -25,11 +40,30 @@ def is_valid_client_software(name: str, version: str) -> bool:
     return all(CLIENT_SOFTWARE.fullmatch(text) for text in (name, version))
 
 
-def encode_api_versions(version: int, error_code: int, apis: Mapping[int, Sequence[int]]) -> bytes:
-    """The body, in v0 if the version is none of ours. No features are finalized.
+def encode_api_versions(
+    version: int, error_code: int, apis: Mapping[int, Sequence[int]], features: Sequence[Feature] = (), epoch: int = -1
+) -> bytes:
+    """The body, in v0 if the version is none of ours.
 
-    `apis` says in which versions each API key is served: a range, or the least and the greatest.
+    `apis` says in which versions each API key is served: a range, or the least and the greatest. `epoch` rises whenever a
+    feature's level changes; -1 is "not known".
     """
     ranges = [{"api_key": key, "min_version": versions[0], "max_version": versions[-1]} for key, versions in sorted(apis.items())]
-    body = {"error_code": error_code, "api_keys": ranges}
+    body: dict[str, object] = {"error_code": error_code, "api_keys": ranges}
+    if version >= FEATURES_FROM and version in VERSIONS:
+        body |= _features(version, features, epoch)
     return encode_response(API_VERSIONS, version if version in VERSIONS else 0, body)
+
+
+def _features(version: int, features: Sequence[Feature], epoch: int) -> dict[str, object]:
+    # Older clients cannot read a least level of 0 (KAFKA-17492).
+    told = [one for one in features if one.least > 0 or version >= ZERO_AS_LEAST_FROM]
+    return {
+        "supported_features": [{"name": one.name, "min_version": one.least, "max_version": one.most} for one in told],
+        "finalized_features_epoch": epoch,
+        "finalized_features": [
+            {"name": one.name, "max_version_level": one.level, "min_version_level": one.level}
+            for one in features
+            if one.level > 0
+        ],
+    }

@@ -2,7 +2,10 @@
 # v4: defaults for partitions and replicas    v5: flexible, answers with the topic's settings    v7: topic ids
 """Creates topics, through the controller."""
 
+from dataclasses import replace
 from typing import Any
+
+from immutables import Map
 
 from quorumlog.metadata.requests import ConfigEntry, CreatedTopic, CreateTopics, CreateTopicsReply, NewTopic, PartitionAssignment
 from quorumlog.metadata.topic_config import describe_topic_config
@@ -23,7 +26,8 @@ async def handle_create_topics(services: Services, call: Call) -> Body:
         refused = {"error_code": error.code, "error_message": error.message}
         return {"topics": [{"name": topic.name} | refused for topic in request.topics]}
     assert isinstance(reply, CreateTopicsReply)
-    return {"topics": [_describe(services, topic) for topic in reply.topics]}
+    configs = {topic.name: {entry.key: entry.value or "" for entry in topic.configs} for topic in request.topics}
+    return {"topics": [_describe(services, topic, configs[topic.name]) for topic in reply.topics]}
 
 
 def _new_topic(topic: Any) -> NewTopic:
@@ -37,7 +41,8 @@ def _new_topic(topic: Any) -> NewTopic:
     )
 
 
-def _describe(services: Services, topic: CreatedTopic) -> dict[str, Any]:
+def _describe(services: Services, topic: CreatedTopic, configs: dict[str, str]) -> dict[str, Any]:
+    """With its settings, also of one that was only validated."""
     answer: dict[str, Any] = {
         "name": topic.name,
         "topic_id": topic.topic_id,
@@ -46,7 +51,8 @@ def _describe(services: Services, topic: CreatedTopic) -> dict[str, Any]:
         "num_partitions": topic.num_partitions,
         "replication_factor": topic.replication_factor,
     }
-    if topic.error_code is ErrorCode.none and topic.name in services.image.topics:
+    if topic.error_code is ErrorCode.none:
+        image = replace(services.image, topic_configs=Map({topic.name: Map(configs)}))
         answer["configs"] = [
             {
                 "name": entry.name,
@@ -55,7 +61,7 @@ def _describe(services: Services, topic: CreatedTopic) -> dict[str, Any]:
                 "config_source": entry.source,
                 "is_sensitive": entry.sensitive,
             }
-            for entry in describe_topic_config(services.image, topic.name, services.config.broker_defaults)
+            for entry in describe_topic_config(image, topic.name, services.config.broker_defaults)
         ]
     return answer
 

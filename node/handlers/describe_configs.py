@@ -1,10 +1,11 @@
 # DescribeConfigs, v1 to v4
 # v1: sources and synonyms    v3: types and documentation    v4: flexible
-"""Tells what the settings of topics and brokers are, where each value comes from, and what it means."""
+"""Tells what the settings of topics, brokers and groups are, where each value comes from, and what it means."""
 
 from typing import Any
 
 from quorumlog.metadata.broker_config import describe_broker_config
+from quorumlog.metadata.group_config import describe_group_config
 from quorumlog.metadata.settings import ConfigDescription
 from quorumlog.metadata.topic_config import describe_topic_config
 from quorumlog.metadata.topics import check_name
@@ -12,8 +13,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
-
-TOPIC, BROKER = 2, 4  # Kafka's resource types
+from .config_resources import BROKER, GROUP, TOPIC, no_settings
 
 
 def handle_describe_configs(services: Services, call: Call) -> Body:
@@ -44,10 +44,11 @@ def _describe(services: Services, resource: Any) -> list[ConfigDescription]:
         if name not in ("", str(node_id)):
             raise ClusterError(ErrorCode.invalid_request, f"broker {name!r} was asked for at broker {node_id}: ask that one")
         return describe_broker_config(image, int(name) if name else None, defaults, names=names)
-    raise ClusterError(
-        ErrorCode.invalid_request,
-        f"resource type {resource.resource_type}; topics ({TOPIC}) and brokers ({BROKER}) have settings",
-    )
+    if resource.resource_type == GROUP:
+        if not name:
+            raise ClusterError(ErrorCode.invalid_request, "the settings of a group without a name")
+        return describe_group_config(image, name, defaults, names=names)
+    raise no_settings(resource.resource_type)
 
 
 def _entry(call: Call, entry: ConfigDescription) -> dict[str, Any]:

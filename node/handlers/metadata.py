@@ -110,7 +110,7 @@ def _name_error(name: str) -> ErrorCode | None:
 
 
 def _describe(image: Image, topic: Topic) -> dict[str, Any]:
-    partitions = [_describe_partition(image, state) for _, state in sorted(topic.partitions.items())]
+    partitions = [describe_partition(image, state) for _, state in sorted(topic.partitions.items())]
     return {
         "error_code": ErrorCode.none,
         "name": topic.name,
@@ -120,7 +120,7 @@ def _describe(image: Image, topic: Topic) -> dict[str, Any]:
     }
 
 
-def _describe_partition(image: Image, state: PartitionState) -> dict[str, Any]:
+def describe_partition(image: Image, state: PartitionState) -> dict[str, Any]:
     return {
         "error_code": ErrorCode.leader_not_available if state.leader == NO_LEADER else ErrorCode.none,
         "partition_index": state.partition,

@@ -364,7 +364,7 @@ def test_settings_of_a_broker(first: RawConnection) -> None:
     [
         (("no.such", SET, "1"), ErrorCode.invalid_config, "retention.ms"),
         (("retention.ms", SET, "-2"), ErrorCode.invalid_config, "-2"),
-        (("retention.ms", SET, None), ErrorCode.invalid_config, "retention.ms"),
+        (("retention.ms", SET, None), ErrorCode.invalid_request, "retention.ms"),
         (("retention.ms", 9, "1"), ErrorCode.invalid_request, "9"),
         (("retention.ms", APPEND, "1"), ErrorCode.invalid_config, "list"),
         (("cleanup.policy", SUBTRACT, "delete"), ErrorCode.invalid_config, "cleanup.policy"),

@@ -185,11 +185,22 @@ def test_lists_are_added_to_and_taken_from(controller_of: ControllerOf) -> None:
     assert codes(taken.reply) == [ErrorCode.invalid_config]
 
 
+def test_a_replacement_takes_back_what_it_does_not_name(controller_of: ControllerOf) -> None:
+    """The older AlterConfigs says all that is to be set; the least in-sync set of all brokers stays, whoever forgets it."""
+    controller = controller_of(image_of([1], [state((1,))], min_isr=1, topic_configs={"retention.ms": "5", "segment.ms": "6"}))
+    keeps_one = (ConfigChange("segment.ms", SET, "6"), ConfigChange("retention.bytes", SET, "7"))
+    topic = ResourceChanges(ResourceKind.TOPIC, "events", keeps_one, replaces=True)
+    brokers = ResourceChanges(ResourceKind.BROKER, "", (), replaces=True)
+    decision = controller.decide(AlterConfigs((topic, brokers)), 0.1)
+    assert codes(decision.reply) == [ErrorCode.none, ErrorCode.none]
+    assert decision.records == (topic_record("retention.bytes", "7"), topic_record("retention.ms", None))
+
+
 @pytest.mark.parametrize(
     ("resource", "code"),
     [
         (topic_set("colour", "red"), ErrorCode.invalid_config),
-        (topic_set("retention.ms", None), ErrorCode.invalid_config),
+        (topic_set("retention.ms", None), ErrorCode.invalid_request),
         (topic_set("retention.ms", "1", APPEND), ErrorCode.invalid_config),
         (ResourceChanges(ResourceKind.TOPIC, "no", ()), ErrorCode.unknown_topic_or_partition),
         (

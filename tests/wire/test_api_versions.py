@@ -3,7 +3,7 @@
 import pytest
 
 from quorumlog.wire import codec
-from quorumlog.wire.api_versions import VERSIONS, encode_api_versions, is_valid_client_software
+from quorumlog.wire.api_versions import VERSIONS, Feature, encode_api_versions, is_valid_client_software
 from quorumlog.wire.catalogue import API_VERSIONS, known_versions
 from quorumlog.wire.errors import ErrorCode
 from quorumlog.wire.headers import encode_response_header
@@ -18,6 +18,20 @@ def test_each_version_tells_the_ranges(version: int) -> None:
     ranges = [(api.api_key, api.min_version, api.max_version) for api in response.api_keys]
     assert (response.error_code, ranges) == (0, [(0, 3, 13), (API_VERSIONS, 0, 4)])
     assert (response.finalized_features_epoch, response.finalized_features) == (-1, ())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_features_are_told_as_the_version_can_read_them(version: int) -> None:
+    """Before v3 not at all; a least level of 0 from v4 on; what stands at level 0 is not finalized."""
+    features = (Feature("group.version", 0, 1, 1), Feature("metadata.version", 7, 25, 25), Feature("share.version", 0, 1, 0))
+    body = encode_api_versions(version, ErrorCode.none, APIS, features, 12)
+    response = codec.decode_response(API_VERSIONS, version, body)
+    supported = {(one.name, one.min_version, one.max_version) for one in response.supported_features}
+    finalized = {(one.name, one.min_version_level, one.max_version_level) for one in response.finalized_features}
+    zeros = {("group.version", 0, 1), ("share.version", 0, 1)}
+    assert supported == (set() if version < 3 else {("metadata.version", 7, 25)} | (zeros if version >= 4 else set()))
+    assert finalized == (set() if version < 3 else {("group.version", 1, 1), ("metadata.version", 25, 25)})
+    assert response.finalized_features_epoch == (12 if version >= 3 else -1)
 
 
 @pytest.mark.parametrize("version", [5, 99, -1])
