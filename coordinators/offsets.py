@@ -1,37 +1,307 @@
-"""The offsets that groups committed: how far each has read each partition."""
+"""The offsets that groups committed: how far each has read each partition.
 
-from quorumlog.metadata.image import Image
+They outlive the members of their group. They go when they are deleted, when their topic is, or when they are too old; the last
+takes a group without members along (KIP-211).
+"""
 
-from .context import Context
-from .records import OffsetCommit
-from .results import Request
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import NO_TOPIC_ID
+from quorumlog.wire.message import Struct
+
+from .classic_group import ClassicGroup, State
+from .classic_subscription import CONSUMER_PROTOCOL_TYPE
+from .classic_timers import begin_session
+from .context import Context, Group
+from .records import CommittedOffset, OffsetCommit
+from .results import Body, Request, Waiter
 from .timers import Key
+
+RETENTION: Key = ("offsets", "retention")
+EXPIRED_MAX = 2_000  # offsets that are taken out of one step, so that others are served in between
+LOOKED_AT_MAX = 50_000
+BETWEEN_STEPS_S = 0.02
+GROUP_ID_NOT_FOUND_VERSION = 9  # of OffsetCommit: ILLEGAL_GENERATION before
+TOPIC_IDS_VERSION = 10  # of OffsetCommit and OffsetFetch: topics by id, no longer by name
+
+Partitions = dict[int, CommittedOffset]
 
 
 class Offsets:
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._committed: dict[str, dict[str, Partitions]] = {}  # group, topic, partition
+        self._unchecked: deque[str] = deque()  # groups that the running round of retention has not seen yet
+
+    # --- records
 
     def replay(self, record: OffsetCommit) -> None:
-        raise NotImplementedError
+        if record.committed is None:
+            self._forget(record)
+            return
+        group_id = record.group_id
+        topics = self._committed.get(group_id)
+        if topics is None:
+            topics = self._committed[group_id] = {}
+        partitions = topics.get(record.topic)
+        if partitions is None:
+            partitions = topics[record.topic] = {}
+        partitions[record.partition] = record.committed
+        if group_id not in self._context.groups:
+            # Nobody ever joined it: a tool, or a consumer that was assigned its partitions by hand.
+            self._context.groups[group_id] = ClassicGroup(group_id)
+
+    def _forget(self, record: OffsetCommit) -> None:
+        topics = self._committed.get(record.group_id, {})
+        partitions = topics.get(record.topic, {})
+        partitions.pop(record.partition, None)
+        if not partitions:
+            topics.pop(record.topic, None)
+        if not topics:
+            self._committed.pop(record.group_id, None)
 
     def on_loaded(self, now: float) -> None:
-        raise NotImplementedError
+        """Topics may have been deleted while nobody coordinated these groups."""
+        named = {topic for topics in self._committed.values() for topic in topics}
+        self._drop_topics(sorted(topic for topic in named if topic not in self._context.image.topics))
+        self._context.timers.set(RETENTION, now + self._check_interval_s())
+
+    # --- committing
 
     def commit(self, request: Request, now: float, wall_ms: int) -> None:
-        raise NotImplementedError
+        message, config = request.message, self._context.config_of(request.message.group_id)
+        refused = self._refusal(request, now)
+        expire_ms = wall_ms + message.retention_time_ms if message.retention_time_ms >= 0 else -1
+
+        def one(topic: str, item: Struct) -> Body:
+            code, metadata = refused, item.committed_metadata or ""
+            if code is ErrorCode.none and _utf16_length(metadata) > config.offset_metadata_max_bytes:
+                code = ErrorCode.offset_metadata_too_large
+            if code is ErrorCode.none:
+                committed = CommittedOffset(item.committed_offset, item.committed_leader_epoch, metadata, wall_ms, expire_ms)
+                self._context.journal.log(OffsetCommit(message.group_id, topic, item.partition_index, committed))
+            return {"partition_index": item.partition_index, "error_code": code}
+
+        topics = [self._for_known(topic, request.version, one) for topic in message.topics]
+        self._context.journal.reply(request.waiter, {"topics": topics})
+
+    def _refusal(self, request: Request, now: float) -> ErrorCode:
+        """Why none of the offsets is taken; the session of a member that commits goes on."""
+        message = request.message
+        group = self._context.groups.get(message.group_id)
+        if group is None:
+            if message.generation_id_or_member_epoch < 0:
+                return ErrorCode.none
+            is_new = request.version >= GROUP_ID_NOT_FOUND_VERSION
+            return ErrorCode.group_id_not_found if is_new else ErrorCode.illegal_generation
+        try:
+            group.check_commit(
+                member_id=message.member_id,
+                instance_id=message.group_instance_id,
+                generation=message.generation_id_or_member_epoch,
+                version=request.version,
+            )
+        except ClusterError as error:
+            return error.code
+        if isinstance(group, ClassicGroup) and group.state in (State.STABLE, State.PREPARING):
+            member = group.members.get(message.member_id)
+            if member is not None:
+                begin_session(self._context.timers, group, member, now)
+        return ErrorCode.none
+
+    # --- fetching
 
     def fetch(self, request: Request, now: float) -> None:
-        raise NotImplementedError
+        """One group. Raises the ClusterError with which its members' reading is refused."""
+        message = request.message
+        group = self._context.groups.get(message.group_id)
+        if group is not None:
+            group.check_fetch(member_id=message.member_id, member_epoch=message.member_epoch)
+        committed = self._committed.get(message.group_id, {}) if group is not None else {}
+        if message.topics is None:
+            topics = list(self._all_of(committed, with_ids=request.version >= TOPIC_IDS_VERSION))
+        else:
+            topics = [self._fetched(committed, topic, request.version) for topic in message.topics]
+        self._context.journal.reply(request.waiter, {"group_id": message.group_id, "topics": topics})
+
+    def _all_of(self, committed: dict[str, Partitions], *, with_ids: bool) -> Iterator[Body]:
+        for name in sorted(committed):
+            topic = self._context.image.topics.get(name)
+            if topic is None and with_ids:
+                continue  # deleted: there is no id to name it by
+            partitions = [_offset_body(index, offset) for index, offset in sorted(committed[name].items())]
+            yield {"name": name, "topic_id": topic.topic_id if topic is not None else NO_TOPIC_ID, "partitions": partitions}
+
+    def _fetched(self, committed: dict[str, Partitions], topic: Struct, version: int) -> Body:
+        """A topic that does not exist (any more) has no offsets, which is no error; an unknown id is."""
+        name = self._name_of(topic, version)
+        if name is None:
+            unknown = {"error_code": ErrorCode.unknown_topic_id}
+            return _named(topic, "", [_offset_body(index, None) | unknown for index in topic.partition_indexes])
+        partitions = committed.get(name, {})
+        return _named(topic, name, [_offset_body(index, partitions.get(index)) for index in topic.partition_indexes])
+
+    # --- deleting
 
     def delete(self, request: Request, now: float) -> None:
-        raise NotImplementedError
+        """OffsetDelete. Raises GROUP_ID_NOT_FOUND, or NON_EMPTY_GROUP where nobody can tell what the members read."""
+        message = request.message
+        group = self._existing(message.group_id)
+        if not group.is_empty and group.type_name == "classic" and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            raise ClusterError(ErrorCode.non_empty_group, f"group {message.group_id} has members of type {group.protocol_type!r}")
 
-    def delete_group(self, group_id: str) -> None:
-        raise NotImplementedError
+        def one(topic: str, item: Struct) -> Body:
+            code = ErrorCode.group_subscribed_to_topic if _reads(group, topic) else ErrorCode.none
+            if code is ErrorCode.none and item.partition_index in self._committed.get(message.group_id, {}).get(topic, {}):
+                self._context.journal.log(OffsetCommit(message.group_id, topic, item.partition_index, None))
+            return {"partition_index": item.partition_index, "error_code": code}
 
-    def on_image(self, old: Image, image: Image, now: float) -> None:
-        raise NotImplementedError
+        topics = [self._for_known(topic, request.version, one) for topic in message.topics]
+        self._context.journal.reply(request.waiter, {"error_code": ErrorCode.none, "topics": topics})
+
+    def delete_group(self, group_id: str, waiter: Waiter) -> None:
+        """Raises GROUP_ID_NOT_FOUND or NON_EMPTY_GROUP."""
+        group = self._existing(group_id)
+        if not group.is_empty:
+            raise ClusterError(ErrorCode.non_empty_group, f"group {group_id} is {group.state_name}, not empty")
+        for topic, partitions in list(self._committed.get(group_id, {}).items()):
+            for partition in list(partitions):
+                self._context.journal.log(OffsetCommit(group_id, topic, partition, None))
+        self._delete_empty(group)
+        self._context.journal.reply(waiter, {"group_id": group_id, "error_code": ErrorCode.none})
+
+    def _existing(self, group_id: str) -> Group:
+        group = self._context.groups.get(group_id)
+        if group is None:
+            raise ClusterError(ErrorCode.group_id_not_found, f"there is no group {group_id!r}")
+        return group
+
+    def _delete_empty(self, group: Group) -> None:
+        for record in group.tombstones():
+            self._context.journal.log(record)
+
+    # --- the cluster and time
+
+    def on_topics_deleted(self, topics: Collection[str]) -> None:
+        self._drop_topics(topics)
+
+    def _drop_topics(self, topics: Collection[str]) -> None:
+        doomed = [
+            (group_id, topic, partition)
+            for topic in topics
+            for group_id, committed in self._committed.items()
+            for partition in committed.get(topic, ())
+        ]
+        for group_id, topic, partition in doomed:
+            self._context.journal.log(OffsetCommit(group_id, topic, partition, None))
 
     def on_timer(self, key: Key, now: float, wall_ms: int) -> None:
-        raise NotImplementedError
+        """Retention, a step of it: many offsets that expire together would keep everybody else waiting."""
+        assert key == RETENTION, key
+        if not self._unchecked:
+            self._unchecked.extend(sorted(self._context.groups))
+        looked_at = expired = 0
+        while self._unchecked and expired < EXPIRED_MAX and looked_at < LOOKED_AT_MAX:
+            group = self._context.groups.get(self._unchecked.popleft())
+            if group is not None:
+                looked_at += 1 + sum(map(len, self._committed.get(group.group_id, {}).values()))
+                expired += self._expire(group, wall_ms)
+        self._context.timers.set(RETENTION, now + (BETWEEN_STEPS_S if self._unchecked else self._check_interval_s()))
+
+    def _expire(self, group: Group, wall_ms: int) -> int:
+        """Offsets that nobody came for in time; then the group, if nothing is left of it. How many offsets."""
+        committed = self._committed.get(group.group_id, {})
+        since = _counts_from(group)
+        retention_ms = self._context.config_of(group.group_id).offsets_retention_minutes * 60_000
+        expired = [
+            (topic, partition)
+            for topic, partitions in committed.items()
+            if since is not None and not _reads(group, topic)
+            for partition, offset in partitions.items()
+            if _is_expired(offset, since(offset), retention_ms, wall_ms)
+        ]
+        for topic, partition in expired:
+            self._context.journal.log(OffsetCommit(group.group_id, topic, partition, None))
+        if group.is_empty and group.group_id not in self._committed:
+            self._delete_empty(group)
+        return len(expired)
+
+    def _check_interval_s(self) -> float:
+        return self._context.config_of("").offsets_retention_check_interval_ms / 1000
+
+    # --- topics of requests
+
+    def _for_known(self, topic: Any, version: int, one: Callable[[str, Any], Body]) -> Body:
+        """Each partition's answer by `one(topic name, partition)`, unless it does not exist."""
+        name = self._name_of(topic, version)
+        if name is None:
+            return _named(topic, "", [_refused(item, ErrorCode.unknown_topic_id) for item in topic.partitions])
+        known = self._context.image.topics.get(name)
+        return _named(
+            topic,
+            name,
+            [
+                one(name, item)
+                if known is not None and item.partition_index in known.partitions
+                else _refused(item, ErrorCode.unknown_topic_or_partition)
+                for item in topic.partitions
+            ],
+        )
+
+    def _name_of(self, topic: Any, version: int) -> str | None:
+        if version < TOPIC_IDS_VERSION:
+            return str(topic.name)
+        return self._context.image.topic_names.get(topic.topic_id)
+
+
+def _named(topic: Any, name: str, partitions: list[Body]) -> Body:
+    return {"name": name, "topic_id": getattr(topic, "topic_id", NO_TOPIC_ID), "partitions": partitions}
+
+
+def _refused(item: Any, code: ErrorCode) -> Body:
+    return {"partition_index": item.partition_index, "error_code": code}
+
+
+def _offset_body(partition: int, offset: CommittedOffset | None) -> Body:
+    found = (offset.offset, offset.leader_epoch, offset.metadata) if offset is not None else (-1, -1, "")
+    return {
+        "partition_index": partition,
+        "committed_offset": found[0],
+        "committed_leader_epoch": found[1],
+        "metadata": found[2],
+        "error_code": ErrorCode.none,
+    }
+
+
+def _utf16_length(text: str) -> int:
+    """Kafka counts as Java does."""
+    return len(text) + sum(char > "\uffff" for char in text) if not text.isascii() else len(text)
+
+
+def _reads(group: Group, topic: str) -> bool:
+    """Do its members read the topic? Where that cannot be told of consumers, they may."""
+    topics = group.subscribed_topics()
+    if topics is None:
+        return group.protocol_type == CONSUMER_PROTOCOL_TYPE
+    return topic in topics
+
+
+def _counts_from(group: Group) -> Callable[[CommittedOffset], int] | None:
+    """From when on the retention of the group's offsets counts, ms; None while they may not expire."""
+    if group.type_name == "consumer" or not group.has_protocol:
+        return lambda offset: offset.commit_timestamp_ms
+    if group.is_empty:
+        since_ms = group.empty_since_ms()
+        return lambda offset: offset.commit_timestamp_ms if since_ms is None else since_ms
+    if group.state_name == State.STABLE and group.subscribed_topics() is not None:
+        return lambda offset: offset.commit_timestamp_ms
+    return None
+
+
+def _is_expired(offset: CommittedOffset, since_ms: int, retention_ms: int, wall_ms: int) -> bool:
+    if offset.expire_timestamp_ms >= 0:  # a client of old asked for this time
+        return wall_ms >= offset.expire_timestamp_ms
+    return wall_ms - since_ms >= retention_ms

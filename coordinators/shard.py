@@ -8,7 +8,7 @@ Pure: the shell (node/group_coordinator.py) appends the records, holds the repli
 shard when its partition moves or an append fails. Every operation may raise a ClusterError, before anything has changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from uuid import UUID
 
 from quorumlog.metadata.group_config import GroupConfig
@@ -21,7 +21,7 @@ from .context import Context
 from .journal import Journal
 from .offsets import Offsets
 from .records import GroupMetadata, OffsetCommit
-from .results import Body, Request, Result
+from .results import Body, Request, Result, Waiter
 from .timers import NEVER
 
 __all__ = ["NEVER", "GroupShard"]
@@ -45,8 +45,9 @@ class GroupShard:
         if record is not None:
             self._replay(record)
 
-    def on_loaded(self, now: float, wall_ms: int) -> Result:
-        """All was replayed: every member begins with a full session timeout."""
+    def on_loaded(self, image: Image, now: float, wall_ms: int) -> Result:
+        """All was replayed: every member begins with a full session timeout. `image` is the newest."""
+        self._context.image = image
         self._classic.on_loaded(now, wall_ms)
         self._consumer.on_loaded(now)
         self._offsets.on_loaded(now)
@@ -114,9 +115,9 @@ class GroupShard:
 
     # --- groups
 
-    def delete_group(self, group_id: str) -> Result:
+    def delete_group(self, group_id: str, waiter: Waiter) -> Result:
         """DeleteGroups, for one of them: its offsets go with it."""
-        self._offsets.delete_group(group_id)
+        self._offsets.delete_group(group_id, waiter)
         return self._journal.take()
 
     def describe(self, group_id: str) -> Body:
@@ -141,10 +142,11 @@ class GroupShard:
 
     # --- time and the cluster
 
-    def on_image(self, image: Image, now: float) -> Result:
-        """Topics, partitions or settings changed."""
+    def on_image(self, image: Image, now: float, *, deleted: Collection[str]) -> Result:
+        """Topics, partitions or settings changed, and topics of these names were deleted (perhaps to be created anew)."""
         old, self._context.image = self._context.image, image
-        self._offsets.on_image(old, image, now)
+        if deleted:
+            self._offsets.on_topics_deleted(deleted)
         self._consumer.on_image(old, image, now)
         return self._journal.take()
 

@@ -35,6 +35,13 @@ class Followers(Protocol):
     def on_role_changed(self, partition: Partition) -> None: ...
 
 
+class Coordinators(Protocol):
+    """What is kept in internal topics: told who coordinates, and what has become final."""
+
+    def on_role_changed(self, partition: Partition) -> None: ...
+    def on_high_watermark(self, partition: Partition) -> None: ...
+
+
 class Leaders(Protocol):
     """The follower's side of replication: told whom to follow and what to acknowledge."""
 
@@ -74,6 +81,7 @@ class Replicas:
         self.reads = ReadWaits()
         self.followers: Followers | None = None
         self.leaders: Leaders | None = None
+        self.coordinators: Coordinators | None = None
         self.on_damage: Callable[[Partition], None] | None = None
         self._damage_told: set[PartitionKey] = set()
         self.image: Image | None = None
@@ -102,6 +110,8 @@ class Replicas:
         self.reads.wake(partition.tp)
         if self.followers is not None:
             self.followers.on_marks(partition)
+        if self.coordinators is not None:
+            self.coordinators.on_high_watermark(partition)
 
     def on_log_start(self, partition: Partition) -> None:
         """Records were deleted from the beginning."""
@@ -215,6 +225,8 @@ class Replicas:
             self.leaders.unfollow(partition)
             if partition.role is Role.FOLLOWER:
                 self.leaders.follow(partition)
+        if self.coordinators is not None:
+            self.coordinators.on_role_changed(partition)
 
     def _on_isr_changed(self, partition: Partition) -> None:
         if len(partition.isr) < partition.min_insync_replicas:
@@ -279,6 +291,8 @@ class Replicas:
             self.followers.on_role_changed(partition)
         if self.leaders is not None:
             self.leaders.unfollow(partition)
+        if self.coordinators is not None:
+            self.coordinators.on_role_changed(partition)
 
     async def _delete_when_idle(self, partition: Partition) -> None:
         """Files go only when no flush round can hold them any more."""

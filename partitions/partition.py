@@ -175,6 +175,11 @@ class Partition:
         return self._replica.high_watermark
 
     @property
+    def batch_bytes_max(self) -> int:
+        """Of one that is appended: `max.message.bytes`."""
+        return self._config.max_message_bytes
+
+    @property
     def knows_committed(self) -> bool:
         """False on a leader that may not know yet how far its predecessor had committed."""
         return self._replica.knows_committed

