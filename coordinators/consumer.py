@@ -8,14 +8,15 @@ before the first record.
 """
 
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence, Set
-from dataclasses import replace
+from collections.abc import Set
 from uuid import UUID
 
 from quorumlog.metadata.image import Image
-from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.message import Struct
 
+from .classic import ClassicGroups
+from .classic_group import ClassicGroup
+from .codec import Record
 from .consumer_checks import (
     JOIN_EPOCH,
     LEAVE_EPOCH,
@@ -26,14 +27,15 @@ from .consumer_checks import (
     check_size,
     static_member_of,
 )
+from .consumer_classic import ClassicMembers
 from .consumer_describe import described, not_found
 from .consumer_group import ConsumerGroup, Member
+from .consumer_members import Members
+from .consumer_migration import Migration
 from .consumer_reconcile import Owned
 from .consumer_records import (
-    UNREVOKED_PARTITIONS,
     ConsumerGroupMetadata,
     ConsumerRecord,
-    CurrentAssignment,
     Epochs,
     Position,
     Subscription,
@@ -44,17 +46,22 @@ from .context import Context
 from .results import Body, Request
 from .timers import Key
 
-TIMERS = ("session", "rebalance")
-
 
 class ConsumerGroups:
-    def __init__(self, context: Context) -> None:
+    """Owned by the shard. `classic` takes over the groups that go back to its protocol."""
+
+    def __init__(self, context: Context, classic: ClassicGroups) -> None:
         self._context = context
         self._updates = GroupUpdates(context)
+        self._migration = Migration(context, classic)
+        self._members = Members(context, self._updates, self._migration)
+        self._classic = ClassicMembers(context, self._members, self._migration, self._new_member_id)
 
     def takes(self, request: Request) -> bool:
-        """Does this request of the classic protocol name a group of ours (a member that has not been upgraded yet)?"""
-        return False
+        """Does this request of the classic protocol name a group of ours (a member that has not been upgraded yet)? An empty
+        one becomes a classic group when somebody joins it."""
+        group = self._context.groups.get(request.message.group_id)
+        return isinstance(group, ConsumerGroup) and not group.is_empty
 
     # --- records
 
@@ -66,17 +73,14 @@ class ConsumerGroups:
                 del groups[record.group_id]
             return
         if not isinstance(group, ConsumerGroup):
-            if _is_tombstone(record):
+            if encode_value(record) is None:  # a tombstone of what is not known any more
                 return
             group = groups[record.group_id] = ConsumerGroup(record.group_id)
         group.replay(record)
 
     def on_loaded(self, now: float) -> None:
         for group in [group for _, group in sorted(self._context.groups.items()) if isinstance(group, ConsumerGroup)]:
-            for _, member in sorted(group.members.items()):
-                self._begin_session(group, member, now)
-                if member.position.state == UNREVOKED_PARTITIONS:
-                    self._begin_revocation(group, member, now)
+            self._members.on_loaded(group, now)
 
     # --- ConsumerGroupHeartbeat
 
@@ -90,7 +94,7 @@ class ConsumerGroups:
 
     def _beat(self, request: Request, now: float) -> None:
         message = request.message
-        group = self._group_for(message)
+        group, before_it = self._group_for(message)
         check_size(group, message.member_id, self._context.config_of(group.group_id).group_consumer_max_size)
         member_id = message.member_id or self._new_member_id()
         known = _known_member(group, message, member_id)
@@ -100,35 +104,40 @@ class ConsumerGroups:
             self._updates.patterns.check(subscription.topic_regex, self._context.image)
 
         before = Position() if known is None else known.position
-        self._enter(group, known, member_id, subscription)
-        group = self._group(group.group_id)
-        self._follow(group, forced=told_before is None or _reads(told_before) != _reads(subscription))
+        if before_it:
+            group, known = self._take_over(group, before_it, known, now)
+        self._members.enter(group, known, member_id, subscription)
+        group = self._members.group(group.group_id)
+        self._members.follow(group, forced=told_before is None or _reads(told_before) != _reads(subscription))
         member = group.members[member_id]
-        self._reconcile(group, member, _owned(message), now)
-        self._begin_session(group, member, now)
+        self._members.reconcile(group, member, _owned(message), now)
+        self._members.cancel("join", group, member)
+        self._members.cancel("sync", group, member)
+        self._members.begin_session(group, member, now)
         self._context.journal.reply(request.waiter, self._answer(group, member, message, before))
 
-    def _enter(self, group: ConsumerGroup, known: Member | None, member_id: str, subscription: Subscription) -> None:
-        if known is not None and (known.member_id != member_id or known.position.epoch == LEAVE_STATIC_EPOCH):
-            self._cancel_timers(group, known)
-            self._updates.replace_static(group, known, member_id)
-        told_before = group.members[member_id].subscription if member_id in group.members else None
-        self._updates.subscribe(group.group_id, member_id, subscription, told_before)
+    def _group_for(self, message: Struct) -> tuple[ConsumerGroup, list[Record]]:
+        """The group of a heartbeat, and what has to be logged for it to be there."""
+        group = self._context.groups.get(message.group_id)
+        if message.member_epoch == JOIN_EPOCH:
+            if group is None:
+                return ConsumerGroup(message.group_id), []
+            if isinstance(group, ClassicGroup):
+                return self._migration.planned(group)
+        return self._members.group(message.group_id), []
 
-    def _follow(self, group: ConsumerGroup, *, forced: bool) -> None:
-        """What the members and the topics ask for: a new epoch, and a target for it."""
-        changed = self._updates.refresh_patterns(group)
-        self._updates.advance_epoch(group, forced=forced or changed)
-        self._updates.assign(group)
-
-    def _reconcile(self, group: ConsumerGroup, member: Member, owned: Owned, now: float) -> None:
-        before = member.position
-        after = self._updates.reconcile(group, member, owned)
-        if after is not before:
-            if after.state == UNREVOKED_PARTITIONS:
-                self._begin_revocation(group, member, now)
-            else:
-                self._context.timers.cancel(_key("rebalance", group, member))
+    def _take_over(
+        self, planned: ConsumerGroup, records: list[Record], known: Member | None, now: float
+    ) -> tuple[ConsumerGroup, Member | None]:
+        """The classic group becomes what was planned."""
+        classic = self._context.groups[planned.group_id]
+        assert isinstance(classic, ClassicGroup), classic
+        self._migration.upgrade(classic, records)
+        group = self._context.groups.get(planned.group_id)
+        if not isinstance(group, ConsumerGroup):
+            return planned, known  # it was empty: the first member makes the group
+        self._members.on_loaded(group, now)
+        return group, None if known is None else group.members[known.member_id]
 
     def _answer(self, group: ConsumerGroup, member: Member, message: Struct, before: Position) -> Body:
         """The assignment is told when it changed, and to a member that may not know it: it joins, tells everything of itself, or
@@ -157,45 +166,30 @@ class ConsumerGroups:
 
     def _leave(self, request: Request, now: float) -> None:
         message = request.message
-        group = self._group(message.group_id)
+        group = self._members.group(message.group_id)
         if message.instance_id is None:
             member = group.member(message.member_id)
         else:
             member = static_member_of(group, message.instance_id, message.member_id)
         if message.member_epoch == LEAVE_STATIC_EPOCH:
-            self._pause(group, member)
+            self._members.pause(group, member)
         else:
-            self._remove(group, [member])
+            self._members.remove(group, [member], now)
         self._context.journal.reply(request.waiter, {"member_id": member.member_id, "member_epoch": message.member_epoch})
-
-    def _pause(self, group: ConsumerGroup, member: Member) -> None:
-        """A static member restarts: what it has stays its own until its session is over. What it was giving up it has not
-        any more."""
-        assigned = {topic_id: dict.fromkeys(epochs, 0) for topic_id, epochs in member.position.assigned.items()}
-        position = replace(member.position, epoch=LEAVE_STATIC_EPOCH, assigned=assigned, revoking={})
-        self._context.journal.log(CurrentAssignment(group.group_id, member.member_id, position))
-        self._context.timers.cancel(_key("rebalance", group, member))
-
-    def _remove(self, group: ConsumerGroup, members: Sequence[Member]) -> None:
-        for member in members:
-            self._cancel_timers(group, member)
-            self._updates.remove(group, member)
-        self._updates.refresh_patterns(group)
-        self._updates.advance_epoch(group, forced=True)
 
     # --- members of the classic protocol
 
     def classic_join(self, request: Request, now: float) -> None:
-        raise NotImplementedError
+        self._classic.join(request, now)
 
     def classic_sync(self, request: Request, now: float) -> None:
-        raise NotImplementedError
+        self._classic.sync(request, now)
 
     def classic_heartbeat(self, request: Request, now: float) -> None:
-        raise NotImplementedError
+        self._classic.heartbeat(request, now)
 
     def classic_leave(self, request: Request, now: float) -> None:
-        raise NotImplementedError
+        self._classic.leave(request, now)
 
     # --- describing
 
@@ -212,35 +206,8 @@ class ConsumerGroups:
         """Nothing is done at once: each group looks at the new topics at the next heartbeat of any of its members."""
 
     def on_timer(self, key: Key, now: float, wall_ms: int) -> None:
-        """A member was not heard of for too long, or did not give up in time what it shall not have any more."""
-        _, _, group_id, member_id = key
-        group = self._group(str(group_id))
-        self._remove(group, [group.member(str(member_id))])
-
-    def _begin_session(self, group: ConsumerGroup, member: Member, now: float) -> None:
-        timeout_ms = self._context.config_of(group.group_id).group_consumer_session_timeout_ms
-        self._context.timers.set(_key("session", group, member), now + timeout_ms / 1000)
-
-    def _begin_revocation(self, group: ConsumerGroup, member: Member, now: float) -> None:
-        self._context.timers.set(_key("rebalance", group, member), now + member.subscription.rebalance_timeout_ms / 1000)
-
-    def _cancel_timers(self, group: ConsumerGroup, member: Member) -> None:
-        for kind in TIMERS:
-            self._context.timers.cancel(_key(kind, group, member))
-
-    # --- within
-
-    def _group(self, group_id: str) -> ConsumerGroup:
-        group = self._context.groups.get(group_id)
-        if not isinstance(group, ConsumerGroup):
-            raise ClusterError(ErrorCode.group_id_not_found, f"Group {group_id} not found, or not a consumer group.")
-        return group
-
-    def _group_for(self, message: Struct) -> ConsumerGroup:
-        """The group of a heartbeat; one that there is not yet is in no Context before its first record."""
-        if message.member_epoch == JOIN_EPOCH and message.group_id not in self._context.groups:
-            return ConsumerGroup(message.group_id)
-        return self._group(message.group_id)
+        """A member was not heard of for too long, or did not do in time what it had to."""
+        self._members.on_timer(key, now)
 
     def _new_member_id(self) -> str:
         """As Kafka writes ids."""
@@ -255,7 +222,8 @@ def _known_member(group: ConsumerGroup, message: Struct, member_id: str) -> Memb
     elif joins:
         member = group.static_member(message.instance_id)
         if member is not None:
-            check_released(member, member_id)
+            if not member.is_classic:
+                check_released(member, member_id)
             return member
         member = group.members.get(member_id)
     else:
@@ -294,11 +262,3 @@ def _owned(message: Struct) -> Owned:
     if message.topic_partitions is None:
         return None
     return {item.topic_id: item.partitions for item in message.topic_partitions}
-
-
-def _key(kind: str, group: ConsumerGroup, member: Member) -> Key:
-    return ("consumer", kind, group.group_id, member.member_id)
-
-
-def _is_tombstone(record: ConsumerRecord) -> bool:
-    return encode_value(record) is None

@@ -34,8 +34,8 @@ class GroupShard:
         self._journal = Journal(self._replay)
         self._context = context = Context(image, config_of, new_uuid, self._journal)
         self._offsets = Offsets(context)
-        self._consumer = ConsumerGroups(context)
         self._classic = ClassicGroups(context)
+        self._consumer = ConsumerGroups(context, self._classic)
 
     # --- loading
 
