@@ -264,7 +264,8 @@ class LocalProcesses:
         self._children.clear()
 
     def _spawn(self, node: LocalNode) -> None:
-        settings = [word for key, value in self.layout.settings.items() for word in ("--set", f"{key}={value}")]
+        own = {key: value.replace("{node_id}", str(node.node_id)) for key, value in self.layout.settings.items()}
+        settings = [word for key, value in own.items() for word in ("--set", f"{key}={value}")]
         command = [*self._node_command, *node.run_words, *settings]
         self._children[node.node_id] = spawn(command, node.log_file, environment(), die_with_parent=self._die_with_parent)
 

@@ -65,7 +65,7 @@ class LocalNode:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a directory was set up for. `settings` go to every node."""
+    """What a directory was set up for. `settings` go to every node; `{node_id}` in a value stands for the node's own."""
 
     cluster_id: str
     node_count: int

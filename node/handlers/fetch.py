@@ -57,9 +57,9 @@ class Read:
     @property
     def is_urgent(self) -> bool:
         """The client must hear of it at once."""
-        return (
-            self.error is not None or self.replica is not None or (self.result is not None and self.result.diverging is not None)
-        )
+        if self.error is not None or self.replica is not None:
+            return True
+        return self.result is not None and self.result.diverging is not None
 
 
 @dataclass(slots=True)

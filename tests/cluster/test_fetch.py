@@ -325,8 +325,10 @@ def test_the_epoch_of_the_client_is_held_against_ours(cluster: LocalCluster, top
         assert fetch(leader, topic, 0, current_leader_epoch=epoch - 1).error_code == ErrorCode.fenced_leader_epoch
 
 
-def test_whoever_is_not_the_leader_says_who_is(cluster: LocalCluster, topic: str) -> None:
+def test_whoever_is_not_the_leader_says_who_is(cluster: LocalCluster) -> None:
     """KIP-951: with the error comes the leader, its epoch and its address, for fetch from version 16 and produce from 10 on."""
+    topic = "alone"
+    create(cluster, topic, replicas=1)
     leader = leader_of(cluster, topic)
     epoch = describe(address_of(cluster, leader), topic).partitions[0].leader_epoch
     host, _, port = address_of(cluster, leader).rpartition(":")

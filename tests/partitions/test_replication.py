@@ -13,9 +13,10 @@ def test_no_committed_record_is_lost_or_changed(seed: int) -> None:
 
 
 def test_a_quiet_trio_commits_on_all_three() -> None:
-    """Without faults a record is on three disks and readable everywhere."""
+    """Without faults a record is on three disks and readable everywhere, from each follower too."""
     trio = Trio(0)
     trio.produce(1)
     trio.heal()
+    assert trio.followers_read >= 2
     assert {trio.nodes[n].partition.high_watermark for n in NODES} == {trio.nodes[1].partition.log_end_offset}
     assert trio.committed

@@ -12,6 +12,7 @@ from quorumlog.host.ports import WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.partitions.partition import Diverging, Flush, OutOfRange, Partition, PartitionSettings, Position, Role
+from quorumlog.wire.batches import iterate_headers
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from tests.partitions.stage import Host, batch_of, joined, state_of, stored
 
@@ -61,6 +62,7 @@ class Trio:
         self.to_leader: list[tuple] = []
         self.to_controller: list[tuple] = []
         self.counter = 0
+        self.followers_read = 0  # times that a consumer got records from a follower
         self.events: list[str] = []
         for n in NODES:
             self.start(n)
@@ -242,6 +244,7 @@ class Trio:
             return
         if self.rng.random() < 0.03:
             node.stream = None  # the connection broke
+            node.partition.on_leader_lost()
             return
         epoch, content = node.stream.sent.popleft()
         self.allow(lambda: self.on_sent(n, epoch, content))
@@ -291,6 +294,22 @@ class Trio:
             assert partition.high_watermark <= partition.flushed_offset
         for batch in stored(partition, end=partition.high_watermark):
             assert self.committed.setdefault(batch[0], batch) == batch, (n, batch, self.committed[batch[0]])
+        if partition.role is Role.FOLLOWER:
+            self.check_reader_of(partition)
+
+    def check_reader_of(self, partition: Partition) -> None:
+        """A consumer who reads from a follower gets what is committed, or is sent away (KIP-392)."""
+        epoch, start = partition.leader_epoch, partition.log_start_offset
+        try:
+            read = partition.read(start, max_bytes=1 << 20, current_leader_epoch=epoch, from_follower=True)
+        except ClusterError as error:
+            assert error.code is ErrorCode.not_leader_or_follower, error
+            return
+        data = joined(read.buffers)
+        for position, header in iterate_headers(data):
+            batch = header.base_offset, header.leader_epoch, data[position : position + header.size]
+            assert self.committed[header.base_offset] == batch, (partition.node_id, batch)
+        self.followers_read += bool(data)
 
     def check_isr(self) -> None:
         """Each member of the in-sync set holds every committed batch that was not deleted."""
