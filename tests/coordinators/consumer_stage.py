@@ -6,10 +6,10 @@ answered comes out in a few words.
     target b t[1 2]                            what b shall have; "targets 2": all of these are of epoch 2
     b@2 stable t[1 2]                          where b stands; "b@1 unrevoked t[0] -t[1 2]": and what it must give up
     => b@2 t[1 2]                              the answer: its epoch, and its assignment if it was told
-    => UNKNOWN_MEMBER_ID                       or the code of the refusal
+    => UNKNOWN_MEMBER_ID                       or the code of the refusal; "3 => ok": to the third request
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from immutables import Map
 
 from quorumlog.coordinators.codec import Record, decode_record
 from quorumlog.coordinators.consumer_group import ConsumerGroup
+from quorumlog.coordinators.consumer_protocol import read_assignment
 from quorumlog.coordinators.consumer_records import (
     ConsumerGroupMetadata,
     CurrentAssignment,
@@ -26,6 +27,7 @@ from quorumlog.coordinators.consumer_records import (
     TargetAssignment,
     TargetEpoch,
 )
+from quorumlog.coordinators.records import GroupMetadata
 from quorumlog.coordinators.results import Body, LogRecord, Request, Result
 from quorumlog.coordinators.shard import GroupShard
 from quorumlog.metadata.group_config import GroupConfig
@@ -33,6 +35,10 @@ from quorumlog.metadata.image import Image, PartitionState, Topic
 from quorumlog.wire.codec import decode_request, decode_response, encode_request, encode_response
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
+JOIN_GROUP = 11
+HEARTBEAT = 12
+LEAVE_GROUP = 13
+SYNC_GROUP = 14
 CONSUMER_GROUP_HEARTBEAT = 68
 CONSUMER_GROUP_DESCRIBE = 69
 STATES = {0: "stable", 1: "unrevoked", 2: "unreleased", 127: "unknown"}
@@ -65,6 +71,7 @@ class Stage:
         self.trace: list[str] = []
         self.uuids = 0
         self.waiters = 0
+        self.asked: dict[int, tuple[int, int]] = {}  # by waiter: api key and version
         self.shard = self._new_shard()
 
     def _new_shard(self) -> GroupShard:
@@ -92,28 +99,60 @@ class Stage:
         return self.beat(member, 0, version, **{"rebalance_timeout_ms": 30_000, "owned": {}, **fields})
 
     def heartbeat(self, body: Body, version: int) -> Body:
-        message = decode_request(CONSUMER_GROUP_HEARTBEAT, version, encode_request(CONSUMER_GROUP_HEARTBEAT, version, body))
+        return self._ask(CONSUMER_GROUP_HEARTBEAT, version, body, self.shard.consumer_heartbeat)
+
+    # --- what members of the classic protocol do
+
+    def classic_join(
+        self, member: str, *names: str, owned: Mapping[str, Iterable[int]] | None = None, **fields: Any
+    ) -> Body | None:
+        """The answer to JoinGroup; None if it comes later."""
+        metadata = subscription_bytes(names, owned or {})
+        body = {
+            "group_id": "g",
+            "member_id": member,
+            "session_timeout_ms": 30_000,
+            "rebalance_timeout_ms": 60_000,
+            "protocol_type": "consumer",
+            "protocols": [{"name": name, "metadata": metadata} for name in ("range", "roundrobin")],
+            **fields,
+        }
+        return self._ask(JOIN_GROUP, 9, body, lambda request, now: self.shard.join(request, now, self.wall_ms))
+
+    def classic_sync(self, member: str, generation: int, **fields: Any) -> Body | None:
+        body = {"group_id": "g", "member_id": member, "generation_id": generation, **fields}
+        body = {"protocol_type": "consumer", "protocol_name": "range", **body}
+        return self._ask(SYNC_GROUP, 5, body, lambda request, now: self.shard.sync(request, now, self.wall_ms))
+
+    def classic_beat(self, member: str, generation: int, **fields: Any) -> Body:
+        body = {"group_id": "g", "member_id": member, "generation_id": generation, **fields}
+        return self._ask(HEARTBEAT, 4, body, self.shard.heartbeat)
+
+    def classic_leave(self, *members: Body) -> Body:
+        body = {"group_id": "g", "members": list(members)}
+        return self._ask(LEAVE_GROUP, 5, body, lambda request, now: self.shard.leave(request, now, self.wall_ms))
+
+    @property
+    def wall_ms(self) -> int:
+        return int(self.now * 1000)
+
+    def _ask(self, api_key: int, version: int, body: Body, ask: Callable[[Request, float], Result]) -> Any:
         self.waiters += 1
-        request = Request(self.waiters, version, message, "client", "/10.0.0.1")
+        message = decode_request(api_key, version, encode_request(api_key, version, body))
         try:
-            result = self.shard.consumer_heartbeat(request, self.now)
+            result = ask(Request(self.waiters, version, message, "client", "/10.0.0.1"), self.now)
         except ClusterError as error:
             self.trace.append(f"=> {error.code.name.upper()}")
             return {"error_code": error.code, "error_message": error.message}
-        self._note(result)
-        (reply,) = result.replies
-        assert reply.waiter == self.waiters
-        encoded = encode_response(CONSUMER_GROUP_HEARTBEAT, version, reply.body)
-        answer = decode_response(CONSUMER_GROUP_HEARTBEAT, version, encoded).as_dict()
-        self.trace.append(f"=> {_answer(answer)}")
-        return answer
+        self.asked[self.waiters] = api_key, version
+        return self._note(result).get(self.waiters)
 
     def wait(self, seconds: float) -> None:
         """Time passes, and what it alone decides happens when it is due."""
         end = self.now + seconds
         while (deadline := self.shard.next_deadline()) <= end:
             self.now = max(self.now, deadline)
-            self._note(self.shard.tick(self.now, int(self.now * 1000)))
+            self._note(self.shard.tick(self.now, self.wall_ms))
         self.now = end
 
     def change_topics(self, topics: Mapping[str, int]) -> None:
@@ -161,12 +200,21 @@ class Stage:
 
     # --- within
 
-    def _note(self, result: Result) -> None:
+    def _note(self, result: Result) -> dict[int, Body]:
+        """The answers, by whom they are for."""
         self.log += result.records
         for logged in result.records:
             record = decode_record(logged.key, logged.value)
             assert record is not None
             self.trace.append(_told(record))
+        answers: dict[int, Body] = {}
+        for reply in result.replies:
+            api_key, version = self.asked.pop(reply.waiter)
+            encoded = encode_response(api_key, version, reply.body)
+            answers[reply.waiter] = decode_response(api_key, version, encoded).as_dict()
+            earlier = "" if reply.waiter == self.waiters else f"{reply.waiter} "
+            self.trace.append(f"{earlier}=> {_answer(api_key, answers[reply.waiter])}")
+        return answers
 
 
 def shown(shard: GroupShard) -> dict[str, Any]:
@@ -174,8 +222,9 @@ def shown(shard: GroupShard) -> dict[str, Any]:
     skipped = {"checked_topics"}
     return {
         group_id: {name: value for name, value in vars(group).items() if name not in skipped}
-        for group_id, group in sorted(shard._context.groups.items())
         if isinstance(group, ConsumerGroup)
+        else group.type_name
+        for group_id, group in sorted(shard._context.groups.items())
     }
 
 
@@ -206,8 +255,22 @@ def _told(record: Record) -> str:
             return (
                 f"no regex {record.regex}" if record.resolved is None else f"regex {record.regex} {list(record.resolved.topics)}"
             )
+        case GroupMetadata():
+            return _told_classic(record)
         case _:
             return type(record).__name__
+
+
+def _told_classic(record: GroupMetadata) -> str:
+    state = record.state
+    if state is None:
+        return "no classic group"
+    members = [f"{one.member_id} {_by_name(read_assignment(one.assignment).partitions)}".rstrip() for one in state.members]
+    return ", ".join((f"classic group {state.generation}", *members))
+
+
+def _by_name(partitions: Mapping[str, tuple[int, ...]]) -> str:
+    return " ".join(f"{name}[{' '.join(map(str, held))}]" for name, held in partitions.items())
 
 
 def _topics(partitions: Mapping[UUID, Any]) -> list[str]:
@@ -218,10 +281,38 @@ def _name(topic: UUID) -> str:
     return topic.bytes.rstrip(b"\0").decode()
 
 
-def _answer(answer: Body) -> str:
-    assert answer["error_code"] == ErrorCode.none
+def _answer(api_key: int, answer: Body) -> str:
+    if answer["error_code"] != ErrorCode.none:
+        return " ".join((ErrorCode(answer["error_code"]).name.upper(), answer.get("member_id") or "")).rstrip()
+    if api_key == JOIN_GROUP:
+        return f"{answer['member_id']}@{answer['generation_id']} {answer['protocol_name']}"
+    if api_key == SYNC_GROUP:
+        return f"assigned {_by_name(synced(answer))}".rstrip()
+    if api_key == LEAVE_GROUP:
+        return " ".join(ErrorCode(member["error_code"]).name for member in answer["members"])
+    if api_key == HEARTBEAT:
+        return "ok"
     told = f"{answer['member_id']}@{answer['member_epoch']}"
-    return told if answer["assignment"] is None else " ".join((told, *_topics(assigned(answer)))) or told
+    return told if answer["assignment"] is None else " ".join((told, *_topics(assigned(answer))))
+
+
+def synced(answer: Body) -> dict[str, tuple[int, ...]]:
+    return read_assignment(answer["assignment"]).partitions
+
+
+def subscription_bytes(names: Iterable[str], owned: Mapping[str, Iterable[int]]) -> bytes:
+    """What a consumer of the classic protocol says of itself, version 3."""
+
+    def text(value: str) -> bytes:
+        return len(value).to_bytes(2, "big") + value.encode()
+
+    def int32(value: int) -> bytes:
+        return value.to_bytes(4, "big", signed=True)
+
+    listed = list(names)
+    held = [text(name) + int32(len([*indexes])) + b"".join(map(int32, indexes)) for name, indexes in owned.items()]
+    topics = int32(len(listed)) + b"".join(map(text, listed))
+    return b"\0\3" + topics + int32(-1) + int32(len(held)) + b"".join(held) + int32(-1) + b"\xff\xff"
 
 
 def assigned(answer: Body) -> dict[UUID, tuple[int, ...]]:

@@ -1,5 +1,5 @@
-"""Consumers that come, go, crash, restart, lose answers and take their time, in random order: no partition ever has two owners,
-what is known is what was logged, and once there is quiet every partition is read.
+"""Consumers of both protocols that come, go, crash, restart, lose answers and take their time, in random order: no partition
+ever has two owners, what is known is what was logged, and once there is quiet every partition is read.
 """
 
 from dataclasses import dataclass, field
@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from quorumlog.coordinators.consumer_group import ConsumerGroup
+from quorumlog.metadata.group_config import GroupConfig
 from quorumlog.wire.errors import ErrorCode
 
-from .consumer_stage import Stage, assigned, topic_id
+from .consumer_stage import Stage, assigned, synced, topic_id
 
 Item = tuple[Any, int]
 STEPS = 60
@@ -62,6 +63,55 @@ class Consumer:
         stage.beat(self.name, epoch, instance_id=self.instance_id)
 
 
+@dataclass
+class ClassicConsumer(Consumer):
+    """One that has not been upgraded: it joins and syncs whenever its heartbeat is refused. An eager one gives up everything
+    before it joins, a cooperative one only what it is not assigned any more."""
+
+    eager: bool = False
+    joins: bool = True  # its next step is JoinGroup
+
+    def beat(self, stage: Stage, *, hears: bool = True) -> None:
+        if not self.joins:
+            answer = stage.classic_beat(self.name, self.epoch)
+            self._heed(answer, hears)
+            if not self.joins:
+                return
+        if self.eager:
+            self.told, self.has = set(), set()
+        self._join(stage, hears)
+
+    def _join(self, stage: Stage, hears: bool) -> None:
+        owned = {_name(item["topic_id"]): item["partitions"] for item in _listed(self.has)}
+        answer = stage.classic_join(self.name, *self.subscription["subscribed_topic_names"], owned=owned)
+        self.full = not hears
+        if hears and answer is not None and answer["error_code"] == ErrorCode.none:
+            self.epoch, self.joins = answer["generation_id"], False
+            self._sync(stage, hears)
+
+    def _sync(self, stage: Stage, hears: bool) -> None:
+        answer = stage.classic_sync(self.name, self.epoch)
+        if answer is None:  # the group is a classic one, and waits for its leader
+            return
+        self._heed(answer, hears)
+        if hears and answer["error_code"] == ErrorCode.none:
+            self.told = {(topic_id(name), index) for name, indexes in synced(answer).items() for index in indexes}
+
+    def _heed(self, answer: dict[str, Any], hears: bool) -> None:
+        self.full = not hears
+        if hears and answer["error_code"] != ErrorCode.none:
+            self.joins = True
+            if answer["error_code"] != ErrorCode.rebalance_in_progress:
+                self.told, self.has = set(), set()
+
+    def leave(self, stage: Stage, epoch: int) -> None:
+        stage.classic_leave({"member_id": self.name})
+
+
+def _name(topic: Any) -> str:
+    return str(topic.bytes.rstrip(b"\0").decode())
+
+
 def _listed(items: set[Item]) -> list[dict[str, Any]]:
     topics = sorted({topic for topic, _ in items})
     return [{"topic_id": topic, "partitions": sorted(index for held, index in items if held == topic)} for topic in topics]
@@ -73,11 +123,12 @@ class Walk:
     def __init__(self, seed: int) -> None:
         self.chance = Random(seed)
         self.topics = {"a1": 4, "a2": 3, "b1": 2}
-        self.stage = Stage(self.topics)
+        self.stage = Stage(self.topics, GroupConfig(group_consumer_migration_policy="upgrade"))
         self.alive: list[Consumer] = []
         self.crashed: list[Consumer] = []
         self.made = 0
         self.mixed = seed % 3 > 0  # do the subscriptions differ?
+        self.has_classic = seed % 2 > 0
         self.revoking: dict[str, set[Item]] = {}
 
     def step(self) -> None:
@@ -102,6 +153,8 @@ class Walk:
             self.stage.wait(self.chance.uniform(1, 20))
         elif drawn < 0.45 and self.mixed:
             consumer = self._pick()
+            if isinstance(consumer, ClassicConsumer):
+                return
             consumer.subscription, consumer.full = self._subscription(), True  # as after a lost answer
         elif drawn < 0.60:
             self._pick().settle()
@@ -110,6 +163,8 @@ class Walk:
 
     def calm_down(self) -> None:
         self.stage.wait(60)
+        if all(isinstance(one, ClassicConsumer) for one in self.alive):
+            self.alive.append(Consumer("last", self._subscription()))
         for _ in range(QUIET_ROUNDS):
             for consumer in self.alive:
                 consumer.beat(self.stage)
@@ -120,6 +175,9 @@ class Walk:
 
     def _new(self) -> Consumer:
         self.made += 1
+        if self.has_classic and self.group().members and self.chance.random() < 0.5:
+            names = {"subscribed_topic_names": ["a1", "a2", "b1"]}
+            return ClassicConsumer(f"c{self.made:02}", names, eager=self.chance.random() < 0.3)
         return Consumer(f"m{self.made:02}", self._subscription(), f"i{self.made}" if self.chance.random() < 0.3 else None)
 
     def _subscription(self) -> dict[str, Any]:
@@ -189,8 +247,6 @@ class Walk:
             self.revoking[name] = revoking
 
     def check_calm(self) -> None:
-        if not self.alive:
-            return
         group = self.group()
         assert group.state_name == "Stable"
         assert {one.epoch for one in self.alive} == {group.epoch}
