@@ -35,7 +35,8 @@ class LocalCluster:
         ready_timeout_s: float = 60,
         node_command: Sequence[str] | None = None,
     ) -> None:
-        """`nodes` is 3 unless the directory holds a cluster; `settings` go to every node, `{node_id}` in them is its own; `node_command` runs another program."""
+        """`nodes` is 3 unless the directory holds a cluster; `settings` go to every node, `{node_id}` in them is its own;
+        `node_command` runs another program."""
         self._node_count = nodes
         self._given_directory = Path(directory) if directory is not None else None
         self._given_base_port = base_port

@@ -294,11 +294,14 @@ class Trio:
             assert partition.high_watermark <= partition.flushed_offset
         for batch in stored(partition, end=partition.high_watermark):
             assert self.committed.setdefault(batch[0], batch) == batch, (n, batch, self.committed[batch[0]])
-        if partition.role is Role.FOLLOWER:
-            self.check_reader_of(partition)
+
+    def check_readers(self) -> None:
+        """A consumer who reads from a follower gets what is committed, or is sent away (KIP-392)."""
+        for node in self.nodes.values():
+            if node.partition is not None and node.partition.role is Role.FOLLOWER:
+                self.check_reader_of(node.partition)
 
     def check_reader_of(self, partition: Partition) -> None:
-        """A consumer who reads from a follower gets what is committed, or is sent away (KIP-392)."""
         epoch, start = partition.leader_epoch, partition.log_start_offset
         try:
             read = partition.read(start, max_bytes=1 << 20, current_leader_epoch=epoch, from_follower=True)
@@ -405,5 +408,7 @@ def run(seed: int, *, steps: int = 400, **options) -> Trio:
             getattr(trio, action)(rng.choice(NODES))
             trio.deliver_to_leader()
         trio.check()
+        trio.check_readers()
     trio.heal()
+    trio.check_readers()
     return trio

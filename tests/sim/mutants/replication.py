@@ -79,7 +79,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{FETCHER}._apply",
-                "5929bdc58365",
+                "c2b7fca03246",
                 (
                     "self._replicas.on_fetched(partition)",
                     "self._replicas.on_fetched(partition)\n        self.acknowledge(partition)",
@@ -170,7 +170,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.apply_state",
-                "e2904902c6e6",
+                "b240fd0566cb",
                 (
                     "        self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)\n",
                     "        self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)\n"

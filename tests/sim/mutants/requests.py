@@ -48,7 +48,7 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.read",
-                "15b391aab03d",
+                "13de428f2d6b",
                 (
                     "limit = log.end_offset if up_to_end else "
                     "(self.last_stable_offset if isolation_committed else replica.high_watermark)",
@@ -70,7 +70,7 @@ REQUESTS: tuple[Mutant, ...] = (
         breaks="Whoever waits for a record to be committed is refused when the leadership goes: the offset may get another "
         "record.",
         needs="A node that loses the leadership with records that nobody has, and gets it back within the producer's timeout.",
-        edits=(edit(f"{REPLICAS}._on_role_changed", "26bcac811b32", ("self.committed.fail(tp, moved)", "pass")),),
+        edits=(edit(f"{REPLICAS}._on_role_changed", "3b53b0c00762", ("self.committed.fail(tp, moved)", "pass")),),
         seeds=40,
     ),
     Mutant(
