@@ -4,6 +4,8 @@ python -m tests.sim --seed 7              one run, and what happened if it faile
 python -m tests.sim --seeds 1..5000       many, on all cores
 python -m tests.sim meta --seeds 1..100   each twice: the traces must be equal
 python -m tests.sim speed                 simulated seconds for each second of processor time
+python -m tests.sim --workload groups --seeds 1..200
+                                          with consumer groups, drawn from the seed by themselves (also for meta and shrink)
 python -m tests.sim shrink --seed 7       the fewest faults and operations with which it still fails
                                           (`--plant MUTANT`: with a bug of tests/sim/mutants in the code)
 """
@@ -15,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 
 import click
 from rich.console import Console
@@ -24,7 +27,7 @@ from rich.table import Table
 from tests.sim.many import run_many, run_twice
 from tests.sim.mutants import find
 from tests.sim.plan import Plan
-from tests.sim.run import Result, draw_plan, healthy_plan, run_plan, run_seed
+from tests.sim.run import DRAWINGS, Result, healthy_plan, run_plan, run_seed
 from tests.sim.shrink import Shrinker
 
 FAILURES_SHOWN = 20
@@ -40,6 +43,9 @@ def parse_seeds(text: str) -> range:
 
 
 plant_option = click.option("--plant", metavar="MUTANT", help="With one of the planted bugs of tests/sim/mutants.")
+workload_option = click.option(
+    "--workload", type=click.Choice(sorted(DRAWINGS)), default="records", show_default=True, help="What clients do."
+)
 
 
 def planted(name: str | None) -> AbstractContextManager[None]:
@@ -49,30 +55,40 @@ def planted(name: str | None) -> AbstractContextManager[None]:
 @click.group(invoke_without_command=True)
 @click.option("--seed", type=int, help="One run.")
 @plant_option
+@workload_option
 @click.option("--seeds", help="Many: A..B, both included.")
 @click.option("--jobs", type=click.IntRange(min=1), help="How many at a time; by default one a core.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table")
 @click.pass_context
-def main(context: click.Context, seed: int | None, plant: str | None, seeds: str | None, jobs: int | None, output: str) -> None:
+def main(
+    context: click.Context,
+    seed: int | None,
+    plant: str | None,
+    workload: str,
+    seeds: str | None,
+    jobs: int | None,
+    output: str,
+) -> None:
     """Whole clusters on virtual time, their faults drawn from seeds."""
     if context.invoked_subcommand is not None:
         return
     if seed is not None:
         with planted(plant):
-            result = run_seed(seed)
-        tell_one(result, draw_plan(seed), output)
+            result = run_seed(seed, workload)
+        tell_one(result, DRAWINGS[workload](seed), output, workload)
     elif seeds is not None:
-        tell_many(parse_seeds(seeds), run_seed, output, jobs)
+        tell_many(parse_seeds(seeds), workload, output, jobs=jobs)
     else:
         raise click.UsageError("give --seed N or --seeds A..B")
 
 
 @main.command()
 @click.option("--seed", "--seeds", "seeds", required=True, help="N, or A..B.")
+@workload_option
 @click.option("--output", type=click.Choice(["table", "json"]), default="table")
-def meta(seeds: str, output: str) -> None:
+def meta(seeds: str, workload: str, output: str) -> None:
     """Run each seed twice: a simulator that is not repeatable proves nothing."""
-    tell_many(parse_seeds(seeds), run_twice, output)
+    tell_many(parse_seeds(seeds), workload, output, run=run_twice)
 
 
 @main.command()
@@ -91,24 +107,31 @@ def speed(seconds: float, rounds: int) -> None:
 @main.command("shrink")
 @click.option("--seed", type=int, required=True)
 @plant_option
-def shrink_command(seed: int, plant: str | None) -> None:
+@workload_option
+def shrink_command(seed: int, plant: str | None, workload: str) -> None:
     """Leave out faults and operations while the run still fails in the same way."""
     with planted(plant), console.status("shrinking") as status:
-        shrinker = Shrinker(draw_plan(seed), progress=lambda text: status.update(f"shrinking: {text}"))
+        shrinker = Shrinker(DRAWINGS[workload](seed), progress=lambda text: status.update(f"shrinking: {text}"))
         shrinker.shrink()
-    for operation in shrinker.plan.workload.ops:
+    groups = shrinker.plan.groups
+    for operation in (*shrinker.plan.workload.ops, *(groups.ops if groups is not None else ())):
         click.echo(f"  {operation}")
-    tell_one(shrinker.result, shrinker.plan, "table")
+    tell_one(shrinker.result, shrinker.plan, "table", workload)
 
 
-def tell_one(result: Result, plan: Plan, output: str) -> None:
+def again(seed: int, workload: str) -> str:
+    """The command that shows it."""
+    return f"python -m tests.sim{'' if workload == 'records' else f' --workload {workload}'} --seed {seed}"
+
+
+def tell_one(result: Result, plan: Plan, output: str, workload: str) -> None:
     """Print a run; exit status 1 if it failed."""
     if output == "json":
         click.echo(json.dumps(asdict(result)))
     else:
         click.echo(f"seed {result.seed}: {plan.describe()}")
-        for fault in plan.faults:
-            click.echo(f"  {fault}")
+        for what in (*(plan.groups.groups if plan.groups is not None else ()), *plan.faults):
+            click.echo(f"  {what}")
         click.echo(
             f"{result.operations} operations, {result.messages} messages, {result.simulated_s:.1f} s simulated in "
             f"{result.cpu_s:.2f} s of CPU, in sync {result.in_sync_after_s:.1f} s after the healing, trace {result.trace}"
@@ -116,18 +139,20 @@ def tell_one(result: Result, plan: Plan, output: str) -> None:
         for event in result.events:
             click.echo(f"  {event}")
         if result.failure is not None:
-            click.echo(f"{result.detail}FAILED  {result.failure}\n  again: python -m tests.sim --seed {result.seed}")
+            click.echo(f"{result.detail}FAILED  {result.failure}\n  again: {again(result.seed, workload)}")
     if result.failure is not None:
         sys.exit(1)
 
 
-def tell_many(seeds: range, run: Callable[[int], Result], output: str, jobs: int | None = None) -> None:
+def tell_many(
+    seeds: range, workload: str, output: str, *, run: Callable[..., Result] = run_seed, jobs: int | None = None
+) -> None:
     """Run and sum up; exit status 1 if any failed."""
     results: list[Result] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("seeds", total=len(seeds))
-        for result in run_many(seeds, run, jobs=jobs):
+        for result in run_many(seeds, partial(run, workload=workload), jobs=jobs):
             results.append(Result(**{**asdict(result), "events": ()}))
             if result.failure is not None:
                 console.print(f"seed {result.seed}: {result.failure}", markup=False, highlight=False)
@@ -137,7 +162,7 @@ def tell_many(seeds: range, run: Callable[[int], Result], output: str, jobs: int
     if output == "json":
         click.echo(json.dumps({"runs": len(results), "failed": [asdict(result) for result in failed], **_sums(results)}))
     else:
-        _print_table(results, failed)
+        _print_table(results, failed, workload)
     if failed:
         sys.exit(1)
 
@@ -153,7 +178,7 @@ def _sums(results: list[Result]) -> dict[str, float]:
     }
 
 
-def _print_table(results: list[Result], failed: list[Result]) -> None:
+def _print_table(results: list[Result], failed: list[Result], workload: str) -> None:
     table = Table(title=f"{len(results)} seeds, {len(failed)} failed")
     table.add_column("what")
     table.add_column("how many", justify="right")
@@ -168,7 +193,7 @@ def _print_table(results: list[Result], failed: list[Result]) -> None:
         table.add_row(f"FAILED {kind}", f"{count:,}")
     Console().print(table)
     for result in failed[:FAILURES_SHOWN]:
-        click.echo(f"python -m tests.sim --seed {result.seed}   # {result.failure}")
+        click.echo(f"{again(result.seed, workload)}   # {result.failure}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from tests.sim.run import Result, run_seed
 RUNS_PER_PROCESS = 100  # then a new one: what a run leaves to the garbage collector goes with it
 
 
-def run_twice(seed: int) -> Result:
+def run_twice(seed: int, workload: str = "records") -> Result:
     """A failure if the two runs differ."""
-    first, second = run_seed(seed), run_seed(seed)
+    first, second = run_seed(seed, workload), run_seed(seed, workload)
     if first.trace != second.trace and first.failure is None:
         return replace(second, failure=f"runs differ: {first.trace} and {second.trace}")
     return first

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 
+from tests.sim.clients.group_plan import GroupsPlan
 from tests.sim.clients.plan import WorkloadPlan
 
 FAULTS_BEGIN_S = 1.5  # the cluster has formed, the topics are there
@@ -55,12 +56,16 @@ class Plan:
     faults: tuple[Fault, ...]
     heal_at_s: float
     workload: WorkloadPlan
+    groups: GroupsPlan | None = None  # what consumer groups do beside it
 
     def without_faults(self, numbers: set[int]) -> "Plan":
         return replace(self, faults=tuple(fault for number, fault in enumerate(self.faults) if number not in numbers))
 
     def without_operations(self, numbers: set[int]) -> "Plan":
         return replace(self, workload=self.workload.without(numbers))
+
+    def without_group_operations(self, numbers: set[int]) -> "Plan":
+        return self if self.groups is None else replace(self, groups=self.groups.without(numbers))
 
     def describe(self) -> str:
         return json.dumps(asdict(self.options))

@@ -3,8 +3,10 @@
 import random
 import time
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
+from tests.sim.clients.group_plan import draw_group_settings, draw_groups, draw_produced
 from tests.sim.clients.workload import draw_workload
 from tests.sim.invariants.sight import Violation
 from tests.sim.plan import Options, Plan, draw_faults, draw_options
@@ -45,14 +47,29 @@ def draw_plan(seed: int) -> Plan:
     return Plan(seed, options, faults, heal_at_s, workload)
 
 
+def draw_groups_plan(seed: int) -> Plan:
+    """The same kinds of clusters and faults, with consumer groups; drawn apart, so that neither kind changes the other."""
+    rng = random.Random(f"{seed} plan with groups")
+    options = draw_options(rng)
+    options = replace(options, settings=options.settings | draw_group_settings(rng))
+    heal_at_s = rng.uniform(*FAULTS_LAST_S)
+    faults = draw_faults(rng, options, heal_at_s)
+    workload = draw_produced(rng, options.nodes, heal_at_s)
+    groups = draw_groups(rng, tuple(topic.name for topic in workload.topics), heal_at_s)
+    return Plan(seed, options, faults, heal_at_s, workload, groups)
+
+
+DRAWINGS: dict[str, Callable[[int], Plan]] = {"records": draw_plan, "groups": draw_groups_plan}
+
+
 def healthy_plan(seed: int, seconds: float) -> Plan:
     """Three nodes as deployed, and nothing goes wrong."""
     workload = draw_workload(random.Random(f"{seed} plan"), nodes=3, lasts_s=seconds, operations_per_s=OPERATIONS_PER_S)
     return Plan(seed, Options(), (), seconds, workload)
 
 
-def run_seed(seed: int) -> Result:
-    return run_plan(draw_plan(seed))
+def run_seed(seed: int, workload: str = "records") -> Result:
+    return run_plan(DRAWINGS[workload](seed))
 
 
 def run_plan(plan: Plan) -> Result:

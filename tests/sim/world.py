@@ -21,6 +21,7 @@ from typing import Any
 from quorumlog.checker.analysis import check
 from quorumlog.checker.history import Operation, Outcome, Send
 from quorumlog.metadata.image import Image
+from tests.sim.clients.group_workload import GroupWorkload
 from tests.sim.clients.workload import Hang, Workload
 from tests.sim.faults import strike
 from tests.sim.invariants.sight import Sight, Violation
@@ -33,6 +34,7 @@ from tests.sim.wire import SimWire
 
 START_WITHIN_S = 15.0
 FINISH_WITHIN_S = 60.0
+GROUPS_SETTLE_WITHIN_S = 40.0
 IN_SYNC_WITHIN_S = 30.0
 STOP_WITHIN_S = 30.0
 RESENT_AFTER_S = (0.2, 1.0)
@@ -70,6 +72,7 @@ class World:
         self._is_healed = False
         self._ends: dict[Fault, Callable[[], None]] = {}
         self._background: dict[asyncio.Task[None], None] = {}
+        self._groups: GroupWorkload | None = None
 
     @property
     def trace(self) -> str:
@@ -92,12 +95,28 @@ class World:
         await self._until(self._all_registered, START_WITHIN_S, "the cluster has not formed")
         clients = Process("clients")
         workload = clients.main.context.run(self._make_workload)
+        self._groups = clients.main.context.run(self._make_groups)
         for fault in self.plan.faults:
             self.loop.call_at(self.loop.time() + fault.at_s, self._strike, fault)
         running = self.loop.create_task(workload.run(), context=clients.main.context.copy())
+        grouping = None
+        if self._groups is not None:
+            grouping = self.loop.create_task(self._groups.run(), context=clients.main.context.copy())
         await asyncio.sleep(self.plan.heal_at_s)
         self._heal()
-        await self._finish(workload, running, clients)
+        await self._finish(workload, running if grouping is None else self._both(running, grouping), clients)
+
+    def _both(self, *tasks: "asyncio.Task[None]") -> "asyncio.Task[None]":
+        async def both() -> None:
+            await asyncio.gather(*tasks)
+
+        return self.loop.create_task(both())
+
+    def _make_groups(self) -> GroupWorkload | None:
+        if self.plan.groups is None:
+            return None
+        rng = random.Random(f"{self.plan.seed} members")
+        return GroupWorkload(self.plan.groups, self.wire, sorted(self.machines), rng, self._record, self.note)
 
     def _make_workload(self) -> Workload:
         return Workload(
@@ -124,11 +143,24 @@ class World:
         await self.loop.create_task(workload.finish(FINISH_WITHIN_S), context=context)
         await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
         self.note("all is read to the end")
+        if self._groups is not None:
+            finishing = self._groups.finish(self._committed_ends(), GROUPS_SETTLE_WITHIN_S)
+            await self.loop.create_task(finishing, context=clients.main.context.copy())
+            await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
         await asyncio.sleep(1.0)
         self.watch.finish(self._sight())
         self._judge()
         await asyncio.gather(*(machine.stop(STOP_WITHIN_S) for machine in self.machines.values()))
         self.note("all nodes have stopped")
+
+    def _committed_ends(self) -> dict[tuple[str, int], int]:
+        """How far each partition is committed."""
+        model = self.watch.model
+        return {
+            (topic.name, number): model.ledgers[topic.topic_id, number].end
+            for topic in model.newest.topics.values()
+            for number in topic.partitions
+        }
 
     def _judge(self) -> None:
         verdict = check(self.history)

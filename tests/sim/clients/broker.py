@@ -13,6 +13,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from quorumlog.checker.history import Operation
+from quorumlog.metadata.image import Image
 from quorumlog.node.api_table import API_TABLE
 from quorumlog.node.config import Address, NodeConfig
 from quorumlog.node.dispatch import Call, Dispatcher
@@ -128,6 +129,7 @@ class FakeNode:
         self.node_id = node_id
         self.process = Process("not started")
         self.api_versions = {key: (API_TABLE[key].versions[0], API_TABLE[key].versions[-1]) for key in HANDLERS}
+        self.image = Image(cluster_id="fake")
         self.producing = 0
 
     async def start(self) -> None:

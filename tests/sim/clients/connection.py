@@ -28,6 +28,19 @@ VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
     EPOCH_END: 4,
     CREATE_PARTITIONS: 3,
 }
+OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = range(8, 15)
+CONSUMER_GROUP_HEARTBEAT = 68
+GROUP_VERSIONS = {  # of the Java client 4.0
+    OFFSET_COMMIT: 9,
+    OFFSET_FETCH: 9,
+    FIND_COORDINATOR: 6,
+    JOIN_GROUP: 9,
+    HEARTBEAT: 4,
+    LEAVE_GROUP: 5,
+    SYNC_GROUP: 5,
+    CONSUMER_GROUP_HEARTBEAT: 1,
+}
+SPOKEN = VERSIONS | GROUP_VERSIONS
 SIZE = struct.Struct(">i")
 ANSWER_BYTES_MAX = 64 << 20
 UNANSWERED_MAX = 100  # requests on one connection
@@ -60,6 +73,7 @@ class Connection:
         self._pending: deque[Pending] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._is_lost = False
+        self._offered: dict[int, range] = {}
         self._reading = self._loop.create_task(self._read(), name=f"{client_id} reads from node {node_id}")
 
     @classmethod
@@ -71,11 +85,15 @@ class Connection:
         except BaseException:
             connection.close()
             raise
-        offered = {api.api_key: range(api.min_version, api.max_version + 1) for api in answer.api_keys}
-        for api_key, version in VERSIONS.items():
-            if version not in offered.get(api_key, ()):
-                raise Violation("client: API versions", f"node {node_id} does not offer version {version} of API {api_key}")
+        connection._offered = {api.api_key: range(api.min_version, api.max_version + 1) for api in answer.api_keys}
+        for api_key in VERSIONS:
+            connection._check_offered(api_key)
         return connection
+
+    def _check_offered(self, api_key: int) -> None:
+        version = SPOKEN[api_key]
+        if version not in self._offered.get(api_key, ()):
+            raise Violation("client: API versions", f"node {self.node_id} does not offer version {version} of API {api_key}")
 
     @property
     def unanswered(self) -> int:
@@ -89,7 +107,9 @@ class Connection:
         """Ask; the node has `extra_s` more than the usual time. Nothing is sent, and nobody told, of a lost connection."""
         assert not self._is_lost, "the connection is lost"
         assert len(self._pending) < UNANSWERED_MAX, f"{len(self._pending)} requests are unanswered"
-        version, correlation_id = VERSIONS[api_key], next(self._correlation_ids)
+        if api_key in GROUP_VERSIONS:
+            self._check_offered(api_key)
+        version, correlation_id = SPOKEN[api_key], next(self._correlation_ids)
         header = encode_request_header(RequestHeader(api_key, version, correlation_id, self._client_id))
         request = encode_request(api_key, version, body)
         deadline = self._loop.time() + REQUEST_TIMEOUT_S + extra_s
@@ -146,10 +166,10 @@ class Connection:
         if not self._pending:
             raise Violation("client: answers", f"node {self.node_id} answered what nobody asked")
         pending = self._pending.popleft()
-        seen, position = read_response_header(frame, pending.api_key, VERSIONS[pending.api_key])
+        seen, position = read_response_header(frame, pending.api_key, SPOKEN[pending.api_key])
         if seen != pending.correlation_id:
             raise Violation("client: answers", f"node {self.node_id} gave answer {seen} where {pending.correlation_id} was due")
-        pending.on_answer(decode_response(pending.api_key, VERSIONS[pending.api_key], frame, position))
+        pending.on_answer(decode_response(pending.api_key, SPOKEN[pending.api_key], frame, position))
 
     def _look(self) -> None:
         """Has the oldest request waited for too long? Then the connection is no good, as for librdkafka."""

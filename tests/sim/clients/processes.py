@@ -7,8 +7,8 @@ import itertools
 class Processes:
     """Hands out numbers that no one else has. Shared by all clients of a workload."""
 
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
+    def __init__(self, *, first: int = 0) -> None:
+        self._numbers = itertools.count(first)
 
     def new(self) -> int:
         return next(self._numbers)
