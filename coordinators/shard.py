@@ -62,6 +62,11 @@ class GroupShard:
             case _:
                 self._consumer.replay(record)
 
+    @property
+    def is_settled(self) -> bool:
+        """Nothing was decided that no result has told of: true between operations."""
+        return self._journal.is_empty
+
     # --- members
 
     def join(self, request: Request, now: float, wall_ms: int) -> Result:

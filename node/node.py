@@ -31,6 +31,7 @@ from .config import NodeConfig
 from .controller_link import ControllerClient, ControllerServer
 from .dispatch import Dispatcher
 from .fetch_sessions import FetchSessions
+from .group_coordinator import GroupCoordinator
 from .isr_updates import IsrUpdates
 from .listener import KafkaListener
 from .observer import MetadataObserver, MetadataPublisher
@@ -116,6 +117,7 @@ class Node:
             volume=host.volume,
             producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
             fetch_sessions=FetchSessions(self.replicas.reads, host.rng.randint, sessions_max=config.fetch_sessions_max),
+            groups=self._make_groups(),
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
         self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE), on_fatal=on_fatal)
@@ -205,6 +207,18 @@ class Node:
             on_in_service=self.replicas.set_strays_aside,
             heartbeat_interval_s=config.heartbeat_interval_ms / 1000,
             session_timeout_s=config.session_timeout_ms / 1000,
+        )
+
+    def _make_groups(self) -> GroupCoordinator:
+        return GroupCoordinator(
+            self.config,
+            self.cluster,
+            self.replicas,
+            self.controller_client,
+            self.host.clock,
+            self._tasks,
+            new_uuid=self.host.new_uuid,
+            is_fresh=lambda: self.session.is_fresh,
         )
 
     # --- running

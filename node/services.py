@@ -12,6 +12,7 @@ from .cluster import ClusterView
 from .config import NodeConfig
 from .controller_link import ControllerClient
 from .fetch_sessions import FetchSessions
+from .group_coordinator import GroupCoordinator
 from .producer_ids import ProducerIds
 from .quorum_view import QuorumView
 from .replicas import Replicas
@@ -31,6 +32,7 @@ class Services:
     quorum: QuorumView
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
+    groups: GroupCoordinator
     new_uuid: Callable[[], UUID]
     volume: Callable[[], tuple[int, int]]  # bytes in all and free, where the data are; -1 where that cannot be told
     api_versions: dict[int, tuple[int, int]] = field(default_factory=dict)

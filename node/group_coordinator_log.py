@@ -1,0 +1,42 @@
+"""Between a shard's records and its partition's batches: what is logged, and what is read when a shard is loaded."""
+
+from collections.abc import Iterator, Sequence
+
+from quorumlog.coordinators.results import LogRecord
+from quorumlog.host.ports import Buffer
+from quorumlog.wire.batches import BatchError, check_crc, iterate_headers
+from quorumlog.wire.records import Record, build_batch, keys_and_values
+
+BATCH_OVERHEAD = 61
+RECORD_OVERHEAD = 40  # the most that lengths, deltas and the rest of a record can take
+DECOMPRESSED_BYTES_MAX = 256 << 20  # of one batch: we write none that is compressed, an operator's setting may
+
+
+def batches_of(records: Sequence[LogRecord], *, wall_ms: int, bytes_max: int) -> Iterator[bytes]:
+    """The records in order, in as few batches as fit. One that is too large by itself gets its own, to be refused."""
+    chosen: list[Record] = []
+    size = BATCH_OVERHEAD
+    for record in records:
+        record_size = RECORD_OVERHEAD + len(record.key) + len(record.value or b"")
+        if chosen and size + record_size > bytes_max:
+            yield build_batch(chosen)
+            chosen, size = [], BATCH_OVERHEAD
+        chosen.append(Record(offset=len(chosen), timestamp=wall_ms, key=record.key, value=record.value))
+        size += record_size
+    if chosen:
+        yield build_batch(chosen)
+
+
+def logged_records(buffers: Sequence[Buffer]) -> Iterator[tuple[bytes, bytes | None]]:
+    """Key and value of each record in a run of batches, but for the marks of transactions. Raises BatchError."""
+    for buffer in buffers:
+        view = memoryview(buffer)
+        for position, header in iterate_headers(view):
+            batch = view[position : position + header.size]
+            check_crc(batch, header)
+            if header.is_control:
+                continue
+            for key, value in keys_and_values(batch, header, decompressed_bytes_max=DECOMPRESSED_BYTES_MAX):
+                if key is None:
+                    raise BatchError(f"batch at offset {header.base_offset} has a record without a key")
+                yield key, value

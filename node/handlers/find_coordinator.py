@@ -1,0 +1,45 @@
+# FindCoordinator, v0 to v6
+# v1: key type    v3: flexible    v4: many keys    v6: share groups (KIP-932), which are not offered
+"""Tells a client which broker coordinates its group. Creates `__consumer_offsets` when the first one asks."""
+
+from quorumlog.wire.errors import ClusterError, ErrorCode
+
+from ..dispatch import Api, Body, Call
+from ..services import Services
+
+GROUP, TRANSACTION = 0, 1
+MANY_KEYS_VERSION = 4
+
+
+async def handle_find_coordinator(services: Services, call: Call) -> Body:
+    message = call.message
+    if call.version < MANY_KEYS_VERSION:
+        return await _find(services, message.key_type, message.key)
+    found = {key: await _find(services, message.key_type, key) for key in message.coordinator_keys}
+    return {"coordinators": [{"key": key, **body} for key, body in found.items()]}
+
+
+async def _find(services: Services, key_type: int, key: str) -> Body:
+    try:
+        _check_type(key_type)
+        broker = await services.groups.find(key)
+    except ClusterError as error:
+        return {"error_code": error.code, "error_message": error.message, "node_id": -1, "host": "", "port": -1}
+    return {
+        "error_code": ErrorCode.none,
+        "error_message": None,
+        "node_id": broker.node_id,
+        "host": broker.kafka.host,
+        "port": broker.kafka.port,
+    }
+
+
+def _check_type(key_type: int) -> None:
+    if key_type == TRANSACTION:
+        # As InitProducerId answers: final for clients, who would ask for ever if it were a coordinator that is not there yet.
+        raise ClusterError(ErrorCode.transactional_id_authorization_failed, "transactions are not offered")
+    if key_type != GROUP:
+        raise ClusterError(ErrorCode.invalid_request, f"coordinator type {key_type}; only groups ({GROUP}) have one")
+
+
+API = Api(key=10, versions=range(7), handle=handle_find_coordinator)
