@@ -57,6 +57,7 @@ class Setting:
     most: int = LONG_MAX
     gaps: tuple[int, ...] = ()  # between the bounds, and yet not allowed
     choices: tuple[str, ...] = ()
+    may_be_empty: bool = False  # a LIST of choices, of which none needs to be chosen
     pattern: str = ""  # that a STRING, or each part of a LIST, must match where there are no choices
     form: str = ""  # the pattern in words
     not_yet: tuple[str, ...] = ()  # Kafka's values that we do not offer: refused with a sentence of their own
@@ -99,13 +100,14 @@ class Setting:
             case SettingType.BOOLEAN:
                 return " or ".join(word for word in ("true", "false") if word not in self.not_yet)
             case _:
-                return ", ".join(self.choices) if self.choices else self.form
+                empty = ", or nothing" if self.may_be_empty else ""
+                return ", ".join(self.choices) + empty if self.choices else self.form
 
     def _parse_number(self, text: str) -> int:
         allowed = f"expected {self.allowed}"
         digits = text.strip()
         # Bounded before int(): the cost of converting grows with the square of the digits.
-        if len(digits) > 20 or not digits.isascii() or not digits.removeprefix("-").isdigit():
+        if len(digits) > 20 or not digits.isascii() or not digits[digits[:1] in ("-", "+") :].isdigit():
             raise self._refusal(text, allowed)
         if not self.least <= int(digits) <= self.most or int(digits) in self.gaps:
             raise self._refusal(text, allowed)
@@ -131,7 +133,7 @@ class Setting:
         unknown = [part for part in parts if part not in self.choices]
         if any(part in self.not_yet for part in unknown):
             raise self._refusal(text, f"only {', '.join(self.choices)} is offered yet")
-        if unknown or not parts:
+        if unknown or not (parts or self.may_be_empty):
             raise self._refusal(text, f"expected {self.allowed}")
         return ",".join(parts)
 

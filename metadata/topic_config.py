@@ -94,10 +94,10 @@ TOPIC_SETTINGS = table_of(
             SettingType.LIST,
             "delete",
             "What happens to old records: delete removes segments by age and size; compact keeps the last of each key, and "
-            "demands that each record has one. Old values of keys are not removed yet, and nothing else is where it is compact "
-            "alone.",
+            "demands that each record has one. Without delete nothing is removed; old values of keys are not removed yet.",
             "log.cleanup.policy",
             choices=("compact", "delete"),
+            may_be_empty=True,
         ),
         Setting(
             "compression.type",
@@ -240,6 +240,16 @@ TOPIC_SETTINGS = table_of(
             "Tiered storage is not offered: only false is taken.",
             "",
             not_yet=("true",),
+        ),
+        *(
+            Setting(
+                f"remote.log.{name}",
+                SettingType.BOOLEAN,
+                "false",
+                "Of tiered storage, which is not offered: without effect.",
+                "",
+            )
+            for name in ("copy.disable", "delete.on.disable")
         ),
         _long(
             "retention.bytes",

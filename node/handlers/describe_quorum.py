@@ -4,7 +4,9 @@
 
 from typing import Any
 
+from quorumlog.metadata.image import Broker
 from quorumlog.wire.errors import ClusterError, ErrorCode
+from quorumlog.wire.ids import NO_TOPIC_ID
 
 from ..dispatch import Api, Body, Call
 from ..quorum_view import QuorumState, VoterState
@@ -39,21 +41,23 @@ def _describe(services: Services, state: QuorumState) -> dict[str, Any]:
     end = max(voter.last_index for voter in state.voters)
     voters = {voter.node_id for voter in state.voters}
     now_ms = services.clock.wall_ms()
-    observers = [VoterState(node, 0) for node in sorted(services.image.brokers) if node not in voters]
+    brokers = services.image.brokers
+    observers = [VoterState(node, 0) for node in sorted(brokers) if node not in voters]
     return {
         "partition_index": PARTITION,
         "leader_id": state.leader,
         "leader_epoch": state.term,
         "high_watermark": state.commit_index + 1,
-        "current_voters": [_replica(voter, end, now_ms) for voter in state.voters],
-        "observers": [_replica(observer, end, now_ms) for observer in observers],
+        "current_voters": [_replica(voter, brokers.get(voter.node_id), end, now_ms) for voter in state.voters],
+        "observers": [_replica(observer, brokers.get(observer.node_id), end, now_ms) for observer in observers],
     }
 
 
-def _replica(replica: VoterState, end: int, now_ms: int) -> dict[str, Any]:
+def _replica(replica: VoterState, broker: Broker | None, end: int, now_ms: int) -> dict[str, Any]:
     """The log's end is the offset after its last entry. Of observers, to whom any voter sends, nobody keeps where they are."""
     return {
         "replica_id": replica.node_id,
+        "replica_directory_id": NO_TOPIC_ID if broker is None else broker.storage_id,
         "log_end_offset": replica.last_index + 1 if replica.last_index else UNKNOWN,
         "last_fetch_timestamp": UNKNOWN,
         "last_caught_up_timestamp": now_ms if replica.last_index == end else UNKNOWN,

@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import kafka
 import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from quorumlog.testing import LocalCluster
+from quorumlog.wire.batches import read_header
+from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.records import Record, build_batch
@@ -30,10 +34,10 @@ from tests.cluster.raw import (
 
 pytestmark = pytest.mark.process
 
-TOPIC, BROKER = 2, 4
+TOPIC, BROKER, GROUP = 2, 4, 32
 SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
-OF_TOPIC, ALL_BROKERS, DEFAULT = 1, 3, 5  # sources of a setting
+OF_TOPIC, ALL_BROKERS, DEFAULT, OF_GROUP = 1, 3, 5, 8  # sources of a setting
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +371,7 @@ def test_settings_of_a_broker(first: RawConnection) -> None:
         (("retention.ms", SET, None), ErrorCode.invalid_request, "retention.ms"),
         (("retention.ms", 9, "1"), ErrorCode.invalid_request, "9"),
         (("retention.ms", APPEND, "1"), ErrorCode.invalid_config, "list"),
-        (("cleanup.policy", SUBTRACT, "delete"), ErrorCode.invalid_config, "cleanup.policy"),
+        (("cleanup.policy", APPEND, "shred"), ErrorCode.invalid_config, "cleanup.policy"),
         (("min.insync.replicas", SET, "0"), ErrorCode.invalid_config, "1"),
     ],
 )
@@ -444,6 +448,83 @@ def test_the_least_in_sync_set_follows_its_setting(cluster: LocalCluster) -> Non
 def node_index(cluster: LocalCluster, down: int) -> int:
     """A node that runs."""
     return next(index for index, node in enumerate(cluster.nodes) if node.node_id != down)
+
+
+def test_a_compacted_topic_names_the_records_that_it_cannot_take(cluster: LocalCluster) -> None:
+    """Those without a key; whoever sends with keys is served. What is stored is in the topic's compression."""
+    create(cluster, "compacted", cleanup_policy="compact", compression_type="zstd")
+    with to_leader(cluster, "compacted") as node:
+        keyless = build_batch([Record(key=b"k", value=b"v"), Record(offset=1, value=b"v")])
+        refused = produce(node, "compacted", keyless)
+        assert (refused.error_code, [one.batch_index for one in refused.record_errors]) == (ErrorCode.invalid_record, [1])
+        assert produce(node, "compacted", build_batch([Record(key=b"k", value=b"v")])).error_code == ErrorCode.none
+        eventually(lambda: fetch(node, "compacted", 0).records)
+        header = read_header(fetch(node, "compacted", 0).records)
+        assert header.compression == Compression.ZSTD
+
+
+def test_records_of_tomorrow_are_refused(cluster: LocalCluster) -> None:
+    """More than an hour ahead of the leader's clock, unless the topic allows it."""
+    create(cluster, "early")
+    tomorrow = build_batch([Record(timestamp=int((time.time() + 86_400) * 1000), value=b"v")])
+    with to_leader(cluster, "early") as node:
+        refused = produce(node, "early", tomorrow)
+        assert (refused.error_code, len(refused.record_errors)) == (ErrorCode.invalid_timestamp, 1)
+        alter(node, "early", ("message.timestamp.after.max.ms", SET, str(2 * 86_400_000)))
+        assert produce(node, "early", tomorrow).error_code == ErrorCode.none
+
+
+def test_groups_have_settings_before_they_exist(first: RawConnection) -> None:
+    """Within the brokers' bounds; the list of what has settings shows them."""
+    assert alter(first, "readers", ("consumer.session.timeout.ms", SET, "50000"), kind=GROUP).error_code == ErrorCode.none
+    refused = alter(first, "readers", ("consumer.session.timeout.ms", SET, "5000"), kind=GROUP)
+    assert refused.error_code == ErrorCode.invalid_config and "45000 to 60000" in refused.error_message
+    entries = {one.name: (one.value, one.config_source) for one in describe_configs(first, "readers", GROUP).configs}
+    assert entries == {"consumer.heartbeat.interval.ms": ("5000", DEFAULT), "consumer.session.timeout.ms": ("50000", OF_GROUP)}
+    listed = first.ask("list_config_resources", 1, resource_types=[GROUP]).config_resources
+    assert [one.resource_name for one in listed] == ["readers"]
+
+
+def test_an_older_alteration_replaces_everything(cluster: LocalCluster, node: RawConnection) -> None:
+    """What it does not name is taken back."""
+    name = f"replaced-{node.socket.getpeername()[1]}"
+    create(cluster, name, retention_ms="5", segment_ms="6")
+    resource = {"resource_type": TOPIC, "resource_name": name, "configs": [{"name": "segment.ms", "value": "7"}]}
+    assert node.ask("alter_configs", 2, resources=[resource], validate_only=False).responses[0].error_code == ErrorCode.none
+    seen = {entry.name: entry.value for entry in describe_configs(node, name).configs if entry.config_source == OF_TOPIC}
+    assert seen == {"segment.ms": "7"}
+
+
+# --- what admin clients read
+
+
+def test_every_node_tells_how_the_quorum_stands(cluster: LocalCluster, node: RawConnection) -> None:
+    """The leader knows; the others ask it."""
+    cluster.wait_ready()
+    wanted = [{"topic_name": "__cluster_metadata", "partitions": [{"partition_index": 0}]}]
+    seen = eventually(lambda: node.ask("describe_quorum", 2, topics=wanted).topics[0].partitions[0])
+    assert seen.error_code == ErrorCode.none and seen.leader_id in (1, 2, 3)
+    assert [voter.replica_id for voter in seen.current_voters] == [1, 2, 3]
+    assert max(voter.log_end_offset for voter in seen.current_voters) >= seen.high_watermark > 0
+
+
+def test_admin_libraries_find_what_they_ask_for(cluster: LocalCluster) -> None:
+    """confluent-kafka and kafka-python show cluster, topics, settings and directories, each by its own calls."""
+    create(cluster, "shown", partitions=3, retention_ms="77")
+    with to_leader(cluster, "shown") as node:
+        produce_values(node, "shown", b"x" * 1000)
+    servers = ",".join(one.kafka for one in cluster.nodes)
+    confluent = AdminClient({"bootstrap.servers": servers})
+    assert sorted(one.id for one in confluent.describe_cluster().result(20).nodes) == [1, 2, 3]
+    resource = ConfigResource(ResourceType.TOPIC, "shown")
+    assert confluent.describe_configs([resource])[resource].result(20)["retention.ms"].value == "77"
+    python = kafka.KafkaAdminClient(bootstrap_servers=servers.split(","))
+    try:
+        (topic,) = python.describe_topics(["shown"])
+        assert len(topic["partitions"]) == 3
+        assert "shown" in str(python.describe_log_dirs())
+    finally:
+        python.close()
 
 
 # --- DescribeCluster, Metadata

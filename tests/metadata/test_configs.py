@@ -67,12 +67,12 @@ def test_defaults_are_allowed_and_documented(setting: Setting) -> None:
         ("retention.ms", "9" * 10_000, "whole number"),
         ("retention.ms", "٣", "whole number"),
         ("retention.ms", "--1", "whole number"),
+        ("retention.ms", "+", "whole number"),
         ("segment.bytes", str(2**31), "to 2147483647"),
         ("min.insync.replicas", "0", "from 1 to"),
         ("unclean.leader.election.enable", "yes", "true or false"),
         ("message.timestamp.type", "createtime", "CreateTime, LogAppendTime"),
-        ("cleanup.policy", "shred", "expected compact, delete"),
-        ("cleanup.policy", "", "expected compact, delete"),
+        ("cleanup.policy", "shred", "expected compact, delete, or nothing"),
         ("compression.type", "brotli", "expected uncompressed, zstd, lz4, snappy, gzip, producer"),
         ("compression.gzip.level", "0", "from -1 to 9, but not 0"),
         ("segment.bytes", "1048575", "from 1048576 to"),
@@ -110,6 +110,12 @@ def test_both_ways_of_cleaning_are_taken(value: str) -> None:
     parsed = TOPIC_SETTINGS["cleanup.policy"].parse(value)
     config = TopicConfig(cleanup_policy=str(parsed))
     assert (config.is_compacted, config.is_deleting) == (True, "delete" in value)
+
+
+def test_a_topic_may_be_cleaned_in_no_way() -> None:
+    """As in Kafka since 4.2: its records stay."""
+    config = TopicConfig(cleanup_policy=str(TOPIC_SETTINGS["cleanup.policy"].parse(" ")))
+    assert not config.is_compacted and not config.is_deleting
 
 
 def test_settings_that_contradict_each_other_are_refused(controller_of: ControllerOf) -> None:
@@ -177,12 +183,14 @@ def test_settings_are_set_and_deleted(controller_of: ControllerOf) -> None:
 
 
 def test_lists_are_added_to_and_taken_from(controller_of: ControllerOf) -> None:
-    """APPEND starts from the value that counts; what is in the list already is not doubled; no list may become empty."""
+    """APPEND starts from the value that counts; what is in the list already is not doubled."""
     controller = controller_of(EVENTS)
     appended = controller.decide(AlterConfigs((topic_set("cleanup.policy", "delete", APPEND),)), 0.1)
     assert appended.records == (topic_record("cleanup.policy", "delete"),)
-    taken = controller.decide(AlterConfigs((topic_set("cleanup.policy", "delete", SUBTRACT),)), 0.2)
-    assert codes(taken.reply) == [ErrorCode.invalid_config]
+    both = controller.decide(AlterConfigs((topic_set("cleanup.policy", "compact,delete", APPEND),)), 0.2)
+    assert both.records == (topic_record("cleanup.policy", "delete,compact"),)
+    taken = controller.decide(AlterConfigs((topic_set("cleanup.policy", "delete", SUBTRACT),)), 0.3)
+    assert taken.records == (topic_record("cleanup.policy", "compact"),)
 
 
 def test_a_replacement_takes_back_what_it_does_not_name(controller_of: ControllerOf) -> None:
