@@ -115,12 +115,13 @@ def draw_group_settings(rng: random.Random) -> dict[str, int]:
     """Of every node: times shorter than any of a deployed cluster, and few partitions, so that groups share their fate."""
     return {
         "group_min_session_timeout_ms": 100,
+        "group_consumer_min_session_timeout_ms": 100,
+        "group_consumer_min_heartbeat_interval_ms": 10,
         "group_initial_rebalance_delay_ms": rng.choice((0, 0, 200)),
         "group_consumer_session_timeout_ms": rng.choice((1_000, 2_000, 4_000)),
         "group_consumer_heartbeat_interval_ms": rng.choice((100, 300)),
         "offsets_commit_timeout_ms": rng.choice((500, 2_000, 5_000)),
         "offsets_topic_num_partitions": rng.choice((1, 2, 4)),
-        "offsets_topic_segment_bytes": rng.choice((2_048, 16_384, 1 << 20)),
     }
 
 
