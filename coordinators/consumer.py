@@ -98,8 +98,8 @@ class ConsumerGroups:
         check_size(group, message.member_id, self._context.config_of(group.group_id).group_consumer_max_size)
         member_id = message.member_id or self._new_member_id()
         known = _known_member(group, message, member_id)
-        told_before = None if known is None else known.subscription
-        subscription = _told(told_before or Subscription(), request)
+        told_before = Subscription() if known is None else known.subscription
+        subscription = _told(told_before, request)
         if subscription.topic_regex and subscription.topic_regex not in group.readers:
             self._updates.patterns.check(subscription.topic_regex, self._context.image)
 
@@ -108,7 +108,7 @@ class ConsumerGroups:
             group, known = self._take_over(group, before_it, known, now)
         self._members.enter(group, known, member_id, subscription)
         group = self._members.group(group.group_id)
-        self._members.follow(group, forced=told_before is None or _reads(told_before) != _reads(subscription))
+        self._members.follow(group, forced=_reads(told_before) != _reads(subscription))
         member = group.members[member_id]
         self._members.reconcile(group, member, _owned(message), now)
         self._members.cancel("join", group, member)

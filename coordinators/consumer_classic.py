@@ -53,12 +53,12 @@ class ClassicMembers:
             return
         known = _known_member(group, request, member_id)
         told = _subscription_of(request)
-        told_before = None if known is None else known.subscription
+        told_before = Subscription() if known is None else known.subscription
         subscription = _told(told_before, told, request)
         downgrades = self._replaces_last(group, known, message.group_instance_id)
 
         self._members.enter(group, known, member_id, subscription)
-        forced = told_before is None or _reads(told_before) != _reads(subscription)
+        forced = _reads(told_before) != _reads(subscription)
         member = group.members[member_id]
         if downgrades:
             self._join_downgraded(group, member, request, now, told, forced=forced)
@@ -240,16 +240,16 @@ def _subscription_of(request: Request) -> ClassicSubscription:
         raise ClusterError(ErrorCode.inconsistent_group_protocol, f"malformed metadata of a consumer: {error}") from None
 
 
-def _told(known: Subscription | None, told: ClassicSubscription, request: Request) -> Subscription:
+def _told(known: Subscription, told: ClassicSubscription, request: Request) -> Subscription:
     message = request.message
     return Subscription(
-        instance_id=message.group_instance_id or (known.instance_id if known else None),
-        rack_id=told.rack_id or (known.rack_id if known else None),
+        instance_id=message.group_instance_id or known.instance_id,
+        rack_id=told.rack_id or known.rack_id,
         client_id=request.client_id,
         client_host=request.client_host,
         topic_names=tuple(sorted(set(told.topics))),
         rebalance_timeout_ms=rebalance_timeout_ms(request),
-        assignor=known.assignor if known else None,
+        assignor=known.assignor,
         classic=ClassicMember(message.session_timeout_ms, tuple(ClassicProtocol(*each) for each in protocols_of(request))),
     )
 
