@@ -56,8 +56,6 @@ class TopicConfig:
         return "delete" in self.cleanup_policy
 
 
-INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state"})  # written by coordinators alone
-
 CLEANUP_POLICY = "cleanup.policy"
 MIN_INSYNC_REPLICAS = "min.insync.replicas"
 UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"

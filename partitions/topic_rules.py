@@ -7,8 +7,9 @@ may hold when decompressed, and done at once, so that batches stay in the order 
 from collections.abc import Iterator
 from itertools import islice
 
+from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.metadata.settings import LONG_MAX
-from quorumlog.metadata.topic_config import INTERNAL_TOPICS, TopicConfig
+from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.wire.batches import (
     COMPRESSION_MASK,
     HEADER,
@@ -50,7 +51,7 @@ def check_records(
 ) -> None:
     """Raises INVALID_TIMESTAMP or INVALID_RECORD, naming the records."""
     # What coordinators write has keys, and nobody else writes there: a commit of many offsets is not read again for that.
-    needs_keys = config.is_compacted and tp.topic not in INTERNAL_TOPICS
+    needs_keys = config.is_compacted and not is_internal(tp.topic)
     if not needs_keys and not _may_be_out_of_bounds(header, config, wall_ms):
         return
     try:

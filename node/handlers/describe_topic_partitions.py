@@ -4,7 +4,7 @@
 from typing import Any
 
 from quorumlog.metadata.image import Image, PartitionState, Topic
-from quorumlog.metadata.topic_config import INTERNAL_TOPICS
+from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
@@ -64,7 +64,7 @@ def _describe(image: Image, topic: Topic, states: list[PartitionState]) -> dict[
         "error_code": ErrorCode.none,
         "name": topic.name,
         "topic_id": topic.topic_id,
-        "is_internal": topic.name in INTERNAL_TOPICS,
+        "is_internal": is_internal(topic.name),
         "partitions": [
             describe_partition(image, state) | {"eligible_leader_replicas": state.elr, "last_known_elr": ()} for state in states
         ],

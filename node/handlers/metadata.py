@@ -10,6 +10,7 @@ from typing import Any
 
 from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
+from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply, NewTopic
 from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -115,7 +116,7 @@ def _describe(image: Image, topic: Topic) -> dict[str, Any]:
         "error_code": ErrorCode.none,
         "name": topic.name,
         "topic_id": topic.topic_id,
-        "is_internal": topic.name.startswith("__"),
+        "is_internal": is_internal(topic.name),
         "partitions": partitions,
     }
 
