@@ -24,7 +24,7 @@ COMMANDS = {
     "demo": ("quorumlog.cli.demo", "demo", "Three nodes, a stream of orders, and a kill -9 in the middle."),
     "local": ("quorumlog.cli.local", "local", "Run a cluster of node processes on this machine."),
     "produce": ("quorumlog.cli.produce", "produce", "Send the lines of the standard input to a topic."),
-    "topics": ("quorumlog.cli.topics", "topics", "Create, list, describe and delete topics."),
+    "topics": ("quorumlog.cli.topics", "topics", "Create, list, describe, delete and move topics."),
 }
 
 

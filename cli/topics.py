@@ -1,4 +1,4 @@
-"""`quorumlog topics`: create, list, describe and delete topics."""
+"""`quorumlog topics`: create, list, describe, delete and move topics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +22,7 @@ from quorumlog.cli.kafka import (
     topic_metadata,
     wait_for_leaders,
 )
+from quorumlog.cli.moves import elect, move, moves
 from quorumlog.cli.options import assignment, bootstrap_option
 from quorumlog.cli.output import output_option, print_json, print_rows
 
@@ -30,7 +31,11 @@ BROKER_DEFAULT = -1
 
 @click.group()
 def topics() -> None:
-    """Create, list, describe and delete topics."""
+    """Create, list, describe, delete and move topics."""
+
+
+for command in (move, moves, elect):
+    topics.add_command(command)
 
 
 @topics.command()

@@ -57,6 +57,33 @@ def test_a_topic_from_its_creation_to_its_end(run: Run, cluster: LocalCluster) -
     assert "life" not in run("topics", "list", *at).output
 
 
+def test_partitions_move_and_their_leaders_are_elected(run: Run, cluster: LocalCluster) -> None:
+    """To fewer nodes, throttled; then back to all, taken back half way; and who is to lead, leads."""
+    at = ("--bootstrap-server", cluster.bootstrap_servers)
+    assert run("topics", "create", "nomad", "--partitions", 2, "--replication-factor", 3, *at).exit_code == 0
+    moved = run("topics", "move", "nomad", "--to", "2,1", "--throttle", "10MB/s", "--wait", *at)
+    assert moved.exit_code == 0 and "-> 2,1" in moved.output and "-> 1,2" in moved.output, moved.output
+    described = json.loads(run("topics", "describe", "nomad", "--output", "json", *at).output)
+    assert [partition["replicas"] for partition in described["partitions"]] == [[2, 1], [1, 2]]
+    assert described["config"] == {}, "the throttle was lifted"
+
+    assert run("produce", "nomad", *at, text="\n".join("x" * 1000 for _ in range(500))).exit_code == 0
+    assert run("topics", "move", "nomad:0", "--to", "3,2", "--throttle", "1", *at).exit_code == 0
+    (row,) = json.loads(run("topics", "moves", "--output", "json", *at).output)
+    assert (row["partition"], row["from"], row["to"]) == ("nomad-0", [2, 1], [3, 2]), row
+    back = run("topics", "move", "nomad:0", "--cancel", *at)
+    assert back.exit_code == 0 and "nomad-0: stays" in back.output
+    assert run("topics", "move", "nomad:0", "--cancel", *at).exit_code == 1
+    assert json.loads(run("topics", "moves", "--lift-throttles", "--output", "json", *at).output) == []
+    assert run("topics", "move", "nomad", "--to", "1,9", *at).exit_code == 1
+
+    elected = json.loads(run("topics", "elect", "nomad", "--output", "json", *at).output)
+    assert [row["partition"] for row in elected] == ["nomad-0", "nomad-1"]
+    described = json.loads(run("topics", "describe", "nomad", "--output", "json", *at).output)
+    assert [partition["leader"] for partition in described["partitions"]] == [2, 1]
+    assert run("topics", "delete", "nomad", *at).exit_code == 0
+
+
 def test_status_shows_a_lost_node(run: Run, cluster: LocalCluster) -> None:
     """An operator sees what is under-replicated while a node is down, and that nothing is once it is back."""
     at = ("--bootstrap-server", cluster.bootstrap_servers)
