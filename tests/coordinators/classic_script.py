@@ -163,7 +163,8 @@ def _joined(message: Struct, error: str) -> str:
     followers = " ".join(member.member_id for member in message.members)
     skip = " skip_assignment" if message.skip_assignment else ""
     told = f" members: {followers}" if followers else ""
-    return f"generation={message.generation_id} protocol={message.protocol_name} id={message.member_id} leader={message.leader}{skip}{told}"
+    generation = f"generation={message.generation_id} protocol={message.protocol_name}"
+    return f"{generation} id={message.member_id} leader={message.leader}{skip}{told}"
 
 
 def _left(member: Struct) -> str:

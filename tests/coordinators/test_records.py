@@ -8,11 +8,28 @@ from hypothesis import strategies as st
 
 from quorumlog.coordinators.codec import CorruptRecord, decode_record, encode_record
 from quorumlog.coordinators.records import CommittedOffset, GroupMetadata, GroupState, MemberMetadata, OffsetCommit
+from quorumlog.coordinators.results import LogRecord
 
 OFFSET_KEY = bytes.fromhex("0001 0002 6731 0003 746f70 00000007")
 GROUP_KEY = bytes.fromhex("0002 0002 6731")
 STAMP = 1_700_000_000_000
 STAMP_BYTES = struct.pack(">q", STAMP)
+
+# Written by Apache Kafka 4.3.1 for a consumer with group.instance.id inst-1, an empty group, and an offset with its topic's id.
+KAFKA_GROUP_KEY = bytes.fromhex("0002000f62696c6c696e67332d737461746963")
+KAFKA_GROUP = bytes.fromhex(
+    "00030008636f6e73756d657200000001000572616e6765002b696e73742d312d31613866343938652d346165312d34663063"
+    "2d613862332d316162643830336538666161000001a2086e357800000001002b696e73742d312d31613866343938652d3461"
+    "65312d346630632d613862332d3161626438303365386661610006696e73742d310003617070000a2f3132372e302e302e31"
+    "000493e00000afc80000001c00030000000100066f72646572730000000000000000ffffffff00000000001a000000000001"
+    "00066f7264657273000000010000000000000000"
+)
+KAFKA_EMPTY_KEY = bytes.fromhex("0002000862696c6c696e6733")
+KAFKA_EMPTY = bytes.fromhex("00030008636f6e73756d657200000002ffffffff000001a2086e298100000000")
+KAFKA_OFFSET_KEY = bytes.fromhex("0001000862696c6c696e673300066f726465727300000000")
+KAFKA_OFFSET = bytes.fromhex(
+    "0004000000000000000affffffff0968616c6620c3a900000001a2086e297b01001080d853dca60b4ec3b133a789379e363d"
+)
 
 TEXTS = st.text(max_size=20)
 INT32S = st.integers(-(2**31), 2**31 - 1)
@@ -114,6 +131,26 @@ def test_a_group_is_written_as_kafka_writes_it() -> None:
     """Key type 2 and value version 3, byte by byte."""
     record = encode_record(GroupMetadata("g1", group_read(3)))
     assert (record.key, record.value) == (GROUP_KEY, group_bytes(3))
+
+
+@pytest.mark.parametrize(("key", "value"), [(KAFKA_GROUP_KEY, KAFKA_GROUP), (KAFKA_EMPTY_KEY, KAFKA_EMPTY)])
+def test_a_group_of_kafka_is_read_and_written_alike(key: bytes, value: bytes) -> None:
+    """Byte for byte what the real broker has in its log."""
+    record = decode_record(key, value)
+    assert isinstance(record, GroupMetadata)
+    assert record.state is not None
+    assert record.state.protocol_type == "consumer"
+    assert encode_record(record) == LogRecord(key, value)
+
+
+def test_an_offset_of_kafka_is_read() -> None:
+    """Kafka 4.3 writes version 4 with the topic's id as a tag; ours can be read by every broker that reads version 3."""
+    record = decode_record(KAFKA_OFFSET_KEY, KAFKA_OFFSET)
+    assert isinstance(record, OffsetCommit)
+    assert (record.topic, record.partition) == ("orders", 0)
+    assert record.committed is not None
+    assert (record.committed.offset, record.committed.leader_epoch) == (10, -1)
+    assert record.committed.metadata.startswith("half é")
 
 
 def test_an_empty_group_has_nulls() -> None:
