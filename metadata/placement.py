@@ -4,6 +4,9 @@ Per topic, leaders are spread evenly (the counts of any two live brokers differ 
 at most two); the replicas of a partition stand on as many racks as there are. Ties go to the broker that shares the fewest
 partitions with the leader, so that a broker's death does not burden one neighbour with all it led; then to the one with the
 least to do in the whole cluster. Deterministic: equal images place alike.
+
+Leaders are live. Followers may be fenced brokers where there are not enough live ones, or none on another rack, as in Kafka: one
+that is down for an hour must not keep anybody from creating topics; it gets its replicas when it is back.
 """
 
 from collections import Counter
@@ -18,8 +21,9 @@ class Placer:
     """Lives for one request. Remembers what it has placed."""
 
     def __init__(self, image: Image) -> None:
-        live = {node: broker for node, broker in sorted(image.brokers.items()) if not broker.fenced and not broker.in_shutdown}
-        self._racks: dict[int, str | None] = {node: broker.rack for node, broker in live.items()}
+        usable = {node: broker for node, broker in sorted(image.brokers.items()) if broker.fenced or not broker.in_shutdown}
+        self._racks: dict[int, str | None] = {node: broker.rack for node, broker in usable.items()}
+        self._live = [node for node, broker in usable.items() if not broker.fenced]
         self._cluster = Load()
         for topic in image.topics.values():
             for state in topic.partitions.values():
@@ -27,8 +31,8 @@ class Placer:
 
     @property
     def broker_count(self) -> int:
-        """Brokers that can take replicas: the greatest replication factor that can be placed."""
-        return len(self._racks)
+        """Brokers that can take replicas: the greatest replication factor that can be placed. None while nobody could lead."""
+        return len(self._racks) if self._live else 0
 
     def place(self, existing: Iterable[Replicas], count: int, replication_factor: int) -> list[Replicas]:
         """Replicas, the preferred leader first, for `count` more partitions of a topic that has the existing ones."""
@@ -45,7 +49,7 @@ class Placer:
         return placed
 
     def _next(self, topic: "Load", replication_factor: int) -> Replicas:
-        replicas = [min(self._racks, key=lambda node: self._leader_cost(topic, node))]
+        replicas = [min(self._live, key=lambda node: self._leader_cost(topic, node))]
         while len(replicas) < replication_factor:
             leader = replicas[0]
             replicas.append(min(self._followers(replicas), key=lambda node: self._follower_cost(topic, leader, node)))
@@ -65,7 +69,14 @@ class Placer:
         # Followed partitions are counted apart from led ones: who has not yet led in this round is going to.
         cluster = self._cluster
         follows = topic.replicas[node] - topic.leaders[node]
-        return follows, topic.pairs[leader, node], cluster.pairs[leader, node], cluster.replicas[node], node
+        return (
+            node not in self._live,
+            follows,
+            topic.pairs[leader, node],
+            cluster.pairs[leader, node],
+            cluster.replicas[node],
+            node,
+        )
 
 
 class Load:

@@ -36,6 +36,7 @@ from .topic_config import TOPIC_SETTINGS, check_topic_config
 NAME_LENGTH_MAX = 249  # so that "<name>-<partition>" fits a file name
 NAME = re.compile(r"[a-zA-Z0-9._-]+")
 USE_DEFAULT = -1
+METADATA_TOPIC = "__cluster_metadata"  # Kafka's tools know the quorum by this name
 
 
 # --- names
@@ -104,11 +105,11 @@ class Partitions:
         self._requested += count
 
     def placed(self, existing: Iterable[Replicas], count: int, replication_factor: int) -> list[Replicas]:
-        """Raises INVALID_REPLICATION_FACTOR if there are fewer live brokers."""
+        """Raises INVALID_REPLICATION_FACTOR if there are fewer brokers, or none is live."""
         if not 1 <= replication_factor <= self._placer.broker_count:
             raise ClusterError(
                 ErrorCode.invalid_replication_factor,
-                f"replication factor {replication_factor}; {self._placer.broker_count} brokers are live, the least is 1",
+                f"replication factor {replication_factor}; {self._placer.broker_count} brokers can take replicas, the least is 1",
             )
         self.count(count)
         return self._placer.place(existing, count, replication_factor)
@@ -162,6 +163,8 @@ def _create(
     if times_named > 1:
         raise ClusterError(ErrorCode.invalid_request, f"topic {new.name[:NAME_LENGTH_MAX]!r} is named {times_named} times")
     check_name(new.name)
+    if new.name == METADATA_TOPIC:
+        raise ClusterError(ErrorCode.topic_authorization_failed, f"{METADATA_TOPIC} is the quorum's log, and no topic")
     names.check_free(new.name)
     configs = _checked_configs(new.configs)
     assignments = _assignments(draft, new, partitions)
@@ -182,14 +185,14 @@ def _checked_configs(entries: Iterable[ConfigEntry]) -> dict[str, str]:
 def _assignments(draft: Draft, new: NewTopic, partitions: Partitions) -> list[Replicas]:
     if new.assignments is not None:
         return _given_assignments(draft, new, new.assignments, partitions)
-    if new.num_partitions == 0 or new.num_partitions < USE_DEFAULT:
-        raise ClusterError(
-            ErrorCode.invalid_partitions, f"{new.num_partitions} partitions; the least is 1, or -1 for the default"
-        )
     if new.replication_factor == 0 or new.replication_factor < USE_DEFAULT:
         raise ClusterError(
             ErrorCode.invalid_replication_factor,
             f"replication factor {new.replication_factor}; the least is 1, or -1 for the default",
+        )
+    if new.num_partitions == 0 or new.num_partitions < USE_DEFAULT:
+        raise ClusterError(
+            ErrorCode.invalid_partitions, f"{new.num_partitions} partitions; the least is 1, or -1 for the default"
         )
     count = _or_default(draft, new.num_partitions, "num.partitions")
     return partitions.placed((), count, _or_default(draft, new.replication_factor, "default.replication.factor"))

@@ -1,6 +1,7 @@
 """Replicas are spread: leaders evenly, racks apart, neighbours mixed."""
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,8 +77,22 @@ def test_what_the_cluster_holds_breaks_ties_only() -> None:
     assert Placer(image).place((), 1, 1) == [(3,)]
 
 
-def test_fenced_brokers_get_nothing() -> None:
-    """Only live brokers count, and are chosen."""
+def test_fenced_brokers_follow_where_live_ones_are_too_few() -> None:
+    """As in Kafka: who is down for an hour keeps nobody from creating topics. They never come first."""
     placer = Placer(image_of([broker_record(1, 1), broker_record(2, 2, fenced=True), broker_record(3, 3)]))
-    assert placer.broker_count == 2
+    assert placer.broker_count == 3
     assert set(holders_of(placer.place((), 4, 2))) == {1, 3}
+    assert all(replicas[2] == 2 and {1, 3} == set(replicas[:2]) for replicas in placer.place((), 4, 3))
+
+
+def test_a_rack_of_its_own_is_more_than_being_live() -> None:
+    """The replica stands apart once its broker is back."""
+    image = image_of([broker_record(1, 1, rack="a"), broker_record(2, 2, rack="a"), broker_record(3, 3, rack="b", fenced=True)])
+    assert all(replicas[1] == 3 for replicas in Placer(image).place((), 4, 2))
+
+
+def test_without_a_live_broker_nothing_can_be_placed() -> None:
+    """Nobody could lead it. One that shuts down takes nothing new."""
+    assert Placer(image_of([broker_record(1, 1, fenced=True)])).broker_count == 0
+    leaving = replace(broker_record(2, 2), in_shutdown=True)
+    assert Placer(image_of([broker_record(1, 1), leaving])).broker_count == 1

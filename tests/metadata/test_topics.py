@@ -71,6 +71,14 @@ def by_hand(*replicas: tuple[int, ...], partitions: tuple[int, ...] = (0, 1), **
     return NewTopic("orders", assignments=given, **fields)
 
 
+def test_a_topic_is_created_while_a_broker_is_down(controller_of: ControllerOf) -> None:
+    """It has a replica there, which joins the in-sync set when the broker is back; until then the others do."""
+    controller = controller_of(image_of([1, 2, broker_record(3, 3, fenced=True)]))
+    decision = controller.decide(CreateTopics((NewTopic("orders", 1, 3),)), 0.1)
+    (made,) = [record.state for record in decision.records if isinstance(record, PartitionRecord)]
+    assert (set(made.replicas), made.isr, made.leader in (1, 2)) == ({1, 2, 3}, (1, 2), True)
+
+
 @pytest.mark.parametrize(
     ("new", "code"),
     [
@@ -87,7 +95,9 @@ def by_hand(*replicas: tuple[int, ...], partitions: tuple[int, ...] = (0, 1), **
         (NewTopic("orders", -2, 1), ErrorCode.invalid_partitions),
         (NewTopic("orders", 1, 0), ErrorCode.invalid_replication_factor),
         (NewTopic("orders", 1, -2), ErrorCode.invalid_replication_factor),
-        (NewTopic("orders", 1, 3), ErrorCode.invalid_replication_factor),
+        (NewTopic("orders", 1, 4), ErrorCode.invalid_replication_factor),
+        (NewTopic("orders", 0, 0), ErrorCode.invalid_replication_factor),
+        (NewTopic("__cluster_metadata", 1, 1), ErrorCode.topic_authorization_failed),
         (NewTopic("orders", 2**31 - 1, 1), ErrorCode.policy_violation),
         (NewTopic("orders", 1, 1, configs=(ConfigEntry("colour", "red"),)), ErrorCode.invalid_config),
         (NewTopic("orders", 1, 1, configs=(ConfigEntry("retention.ms", None),)), ErrorCode.invalid_config),
