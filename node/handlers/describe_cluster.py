@@ -6,6 +6,7 @@ from quorumlog.wire.errors import ErrorCode
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED
 
 BROKERS, CONTROLLERS = 1, 2
 
@@ -24,6 +25,7 @@ def handle_describe_cluster(services: Services, call: Call) -> Body:
         "endpoint_type": BROKERS,
         "cluster_id": image.cluster_id,
         "controller_id": leader if leader is not None and image.is_live(leader) else services.config.node_id,
+        "cluster_authorized_operations": CLUSTER_OPERATIONS if message.include_cluster_authorized_operations else NOT_ASKED,
         "brokers": [
             {
                 "broker_id": broker.node_id,

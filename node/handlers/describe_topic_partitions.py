@@ -11,6 +11,7 @@ from quorumlog.wire.ids import NO_TOPIC_ID
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .authorized_operations import TOPIC_OPERATIONS
 from .metadata import describe_partition
 
 PAGE_PARTITIONS_MAX = 2_000
@@ -65,6 +66,7 @@ def _describe(image: Image, topic: Topic, states: list[PartitionState]) -> dict[
         "name": topic.name,
         "topic_id": topic.topic_id,
         "is_internal": is_internal(topic.name),
+        "topic_authorized_operations": TOPIC_OPERATIONS,
         "partitions": [
             describe_partition(image, state) | {"eligible_leader_replicas": state.elr, "last_known_elr": ()} for state in states
         ],

@@ -8,11 +8,9 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Body, Call
 from ..group_coordinator_replies import Answer, Outcome
+from .authorized_operations import GROUP_OPERATIONS, NOT_ASKED
 
 Refused = Callable[[ClusterError], Body]
-READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS = 3, 6, 8, 10, 11
-GROUP_OPERATIONS = sum(1 << operation for operation in (READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS))
-NOT_ASKED = -(1 << 31)
 
 
 def request_of(call: Call, waiter: Waiter, message: Any = None) -> Request:

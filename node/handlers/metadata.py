@@ -1,6 +1,6 @@
 # Metadata, v0 to v13
 # v0: an empty list asks for all topics    v1: null does    v4: allow auto creation    v5: offline replicas    v7: leader epochs
-# v9: flexible    v10: topic ids    v12: lookup by topic id    v13: top-level error code
+# v8: authorized operations    v9: flexible    v10: topic ids    v12: lookup by topic id    v13: top-level error code
 """Tells a client who is in the cluster and who leads what. Creates unknown topics where that is allowed."""
 
 import asyncio
@@ -10,16 +10,19 @@ from typing import Any
 
 from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
-from quorumlog.metadata.internal_topics import is_internal
+from quorumlog.metadata.internal_topics import OFFSETS_TOPIC, is_internal
 from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply, NewTopic
 from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
 
 from ..dispatch import Api, Body, Call
+from ..group_coordinator import new_offsets_topic
 from ..services import Services
+from .authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from .bounds import NAMED_MAX
 
+OPERATIONS_FROM = 8
 WITHOUT_IDS = (10, 11)  # have the field already, but nothing may be in it
 CREATE_TIMEOUT_S = 5.0
 NOTICE_S = 0.025  # a death is noticed by all within this time
@@ -45,15 +48,15 @@ def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
     wanted = call.message.topics
     if wanted is None or (call.version == 0 and not wanted):
         topics = [_describe(services.image, topic) for _, topic in sorted(services.image.topics.items())]
-        return _response(services, topics)
+        return _response(services, call, topics)
     # Each once, as Kafka answers: an answer may take a thousand times the bytes of a question.
     wanted = list({(topic.name, topic.topic_id): topic for topic in wanted}.values())
     if call.version in WITHOUT_IDS and any(topic.name is None or topic.topic_id != NO_TOPIC_ID for topic in wanted):
-        return _response(services, [_refused(topic) for topic in wanted])
+        return _response(services, call, [_refused(topic) for topic in wanted])
     missing = [topic.name for topic in wanted if topic.name is not None and _is_missing(services.image, topic.name)]
     if missing and _may_create(services, call):
-        return _create_and_answer(services, wanted, missing)
-    return _response(services, [_find(services.image, topic, {}) for topic in wanted])
+        return _create_and_answer(services, call, wanted, missing)
+    return _response(services, call, [_find(services.image, topic, {}) for topic in wanted])
 
 
 def _refused(wanted: Any) -> dict[str, Any]:
@@ -67,11 +70,11 @@ def _may_create(services: Services, call: Call) -> bool:
     return allowed and broker_value(services.image, "auto.create.topics.enable", config.broker_defaults, config.node_id) == "true"
 
 
-async def _create_and_answer(services: Services, wanted: Iterable[Any], missing: list[str]) -> Body:
+async def _create_and_answer(services: Services, call: Call, wanted: Iterable[Any], missing: list[str]) -> Body:
     """A topic is answered with its partitions at once: the reply of the controller waits until our image has them."""
     errors: dict[str, ErrorCode] = {}
     # The client asks again for those that were too many.
-    request = CreateTopics(tuple(NewTopic(name) for name in missing[:NAMED_MAX]))
+    request = CreateTopics(tuple(_new_topic(services, name) for name in missing[:NAMED_MAX]))
     try:
         reply = await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
     except ClusterError:
@@ -79,7 +82,12 @@ async def _create_and_answer(services: Services, wanted: Iterable[Any], missing:
     else:
         assert isinstance(reply, CreateTopicsReply)
         errors = {created.name: created.error_code for created in reply.topics if created.error_code}
-    return _response(services, [_find(services.image, topic, errors) for topic in wanted])
+    return _response(services, call, [_find(services.image, topic, errors) for topic in wanted])
+
+
+def _new_topic(services: Services, name: str) -> NewTopic:
+    """Coordinators' topics are made as they need them, whoever asks first."""
+    return new_offsets_topic(services.config) if name == OFFSETS_TOPIC else NewTopic(name)
 
 
 def _find(image: Image, wanted: Any, errors: dict[str, ErrorCode]) -> dict[str, Any]:
@@ -133,8 +141,12 @@ def describe_partition(image: Image, state: PartitionState) -> dict[str, Any]:
     }
 
 
-def _response(services: Services, topics: list[dict[str, Any]]) -> Body:
+def _response(services: Services, call: Call, topics: list[dict[str, Any]]) -> Body:
     image = services.image
+    if call.version >= OPERATIONS_FROM and call.message.include_topic_authorized_operations:
+        topics = [topic | {"topic_authorized_operations": TOPIC_OPERATIONS} for topic in topics]
+    # From version 11 on, DescribeCluster tells this, and the field is gone.
+    of_cluster = call.version in range(OPERATIONS_FROM, 11) and call.message.include_cluster_authorized_operations
     live = [broker for _, broker in sorted(image.brokers.items()) if not broker.fenced]
     leader = services.cluster.leader
     return {
@@ -142,6 +154,7 @@ def _response(services: Services, topics: list[dict[str, Any]]) -> Body:
         "cluster_id": image.cluster_id,
         # Any broker forwards to the controller; the one that is the controller saves a step.
         "controller_id": leader if leader is not None and image.is_live(leader) else services.config.node_id,
+        "cluster_authorized_operations": CLUSTER_OPERATIONS if of_cluster else NOT_ASKED,
         "topics": topics,
     }
 
