@@ -71,5 +71,7 @@ class Context:
     """The settings that count for a group, by its id."""
     new_uuid: Callable[[], UUID]
     journal: Journal
+    record_bytes_max: int = 1_000_000
+    """Key and value of one record together: what is larger cannot be logged, and must be refused before it is decided."""
     timers: Timers = field(default_factory=Timers)
     groups: dict[str, Group] = field(default_factory=dict)

@@ -258,7 +258,9 @@ class Offsets:
 
 
 def _named(topic: Any, name: str, partitions: list[Body]) -> Body:
-    return {"name": name, "topic_id": getattr(topic, "topic_id", NO_TOPIC_ID), "partitions": partitions}
+    """By what the request named it by: OffsetDelete knows no ids, and neither does who asks in an old version for one group."""
+    ids = {"topic_id": topic.topic_id} if hasattr(topic, "topic_id") else {}
+    return {"name": name, **ids, "partitions": partitions}
 
 
 def _refused(item: Any, code: ErrorCode) -> Body:

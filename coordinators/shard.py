@@ -62,6 +62,10 @@ class GroupShard:
             case _:
                 self._consumer.replay(record)
 
+    def limit_records(self, bytes_max: int) -> None:
+        """Of key and value of one record together, from here on."""
+        self._context.record_bytes_max = bytes_max
+
     @property
     def is_settled(self) -> bool:
         """Nothing was decided that no result has told of: true between operations."""

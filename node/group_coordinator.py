@@ -155,7 +155,7 @@ class GroupCoordinator:
                 led.on_high_watermark()
 
     def on_image(self, old: Image, image: Image, records: tuple[Record, ...] | None) -> None:
-        if self._led and image.topics is not old.topics:
+        if self._led and (image.topics is not old.topics or image.topic_configs is not old.topic_configs):
             deleted = _deleted_topics(old, image, records)
             for _, led in sorted(self._led.items()):
                 led.on_image(image, deleted)

@@ -12,6 +12,11 @@ RECORD_OVERHEAD = 40  # the most that lengths, deltas and the rest of a record c
 DECOMPRESSED_BYTES_MAX = 256 << 20  # of one batch: we write none that is compressed, an operator's setting may
 
 
+def record_bytes_max(batch_bytes_max: int) -> int:
+    """Of key and value of one record together, so that it fits into a batch of its own."""
+    return batch_bytes_max - BATCH_OVERHEAD - RECORD_OVERHEAD
+
+
 def batches_of(records: Sequence[LogRecord], *, wall_ms: int, bytes_max: int) -> Iterator[bytes]:
     """The records in order, in as few batches as fit. One that is too large by itself gets its own, to be refused."""
     chosen: list[Record] = []

@@ -24,7 +24,7 @@ from quorumlog.partitions.partition import Partition, Role
 from quorumlog.wire.batches import BatchError
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
-from .group_coordinator_log import batches_of, logged_records
+from .group_coordinator_log import batches_of, logged_records, record_bytes_max
 from .group_coordinator_replies import Answer, Replies
 from .replicas import Replicas
 
@@ -74,7 +74,9 @@ class LedShard:
         self._timer_at = float("inf")
 
     def _new_shard(self) -> GroupShard:
-        return GroupShard(self._image(), config_of=self._config_of, new_uuid=self._new_uuid)
+        shard = GroupShard(self._image(), config_of=self._config_of, new_uuid=self._new_uuid)
+        shard.limit_records(record_bytes_max(self.partition.batch_bytes_max))
+        return shard
 
     # --- loading
 
@@ -213,6 +215,7 @@ class LedShard:
         self._deleted_topics |= dict.fromkeys(deleted)
         if self._can_log():
             names, self._deleted_topics = self._deleted_topics, {}
+            self._shard.limit_records(record_bytes_max(self.partition.batch_bytes_max))
             self._apply(self._shard.on_image(image, self._clock.now(), deleted=list(names)))
         else:
             self._set_timer(self._clock.now() + RETRY_S)

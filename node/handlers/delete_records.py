@@ -4,6 +4,7 @@
 
 from typing import Any
 
+from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
@@ -22,6 +23,8 @@ def handle_delete_records(services: Services, call: Call) -> Body:
 def _delete(services: Services, topic: str, wanted: Any) -> dict[str, Any]:
     tp = TopicPartition(topic, wanted.partition_index)
     try:
+        if is_internal(topic):
+            raise ClusterError(ErrorCode.invalid_topic_exception, f"{topic} is its coordinators' alone")
         partition = services.replicas.get(tp, services.image)
         low_watermark = partition.delete_records(wanted.offset)
     except ClusterError as error:

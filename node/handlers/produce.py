@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from uuid import UUID
 
+from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.partitions.partition import Appended, Partition
 from quorumlog.partitions.topic_rules import RecordsRefused
 from quorumlog.wire.catalogue import PRODUCE
@@ -99,6 +100,8 @@ def _check(services: Services, request: ProduceRequest, topic: ProduceTopic, nam
         raise ClusterError(ErrorCode.invalid_required_acks, f"acks is {request.acks}; allowed are -1 (all), 0 and 1")
     if request.acks != ALL:
         _check_fresh(services)
+    if is_internal(name):
+        raise ClusterError(ErrorCode.invalid_topic_exception, f"{name} is written by its coordinators, and by nobody else")
     if wanted.records is None:
         raise ClusterError(ErrorCode.invalid_record, f"no records for {name}-{wanted.index}")
 
