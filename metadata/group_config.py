@@ -140,7 +140,9 @@ COORDINATOR_SETTINGS = table_of(
             most=SHORT_MAX,
             read_only=True,
         ),
-        _of_broker("offsets.topic.segment.bytes", "104857600", "segment.bytes of __consumer_offsets, when it is created."),
+        _of_broker(
+            "offsets.topic.segment.bytes", "104857600", "segment.bytes of __consumer_offsets, when it is created.", least=1 << 20
+        ),
     ]
 )
 
