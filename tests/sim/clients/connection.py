@@ -16,6 +16,7 @@ from tests.sim.invariants.sight import Violation
 from tests.sim.wire import ClientStream, SimWire
 
 LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID, EPOCH_END, CREATE_PARTITIONS = 2, 3, 19, 20, 22, 23, 37
+ALTER_PARTITION_REASSIGNMENTS = 45
 VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
     PRODUCE: 10,
     FETCH: 16,
@@ -27,6 +28,7 @@ VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
     INIT_PRODUCER_ID: 4,
     EPOCH_END: 4,
     CREATE_PARTITIONS: 3,
+    ALTER_PARTITION_REASSIGNMENTS: 0,
 }
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = range(8, 15)
 CONSUMER_GROUP_HEARTBEAT = 68
