@@ -358,6 +358,11 @@ class Partition:
         except DamagedBatch as bad:
             raise self._damaged(bad) from bad
 
+    def epoch_at(self, offset: int) -> int:
+        """The leader epoch of the record at this offset; the present one if nothing was written there yet."""
+        epoch = self._log.epochs.epoch_at(offset)
+        return epoch if epoch >= 0 else self._replica.leader_epoch
+
     def delete_records(self, before_offset: int) -> int:
         """Make `before_offset` (-1: the high watermark) the first record. The new log start. Raises OFFSET_OUT_OF_RANGE."""
         self.check_leads(-1)

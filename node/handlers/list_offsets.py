@@ -14,6 +14,8 @@ from ..dispatch import Api, Body, Call
 from ..services import Services
 
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED, EARLIEST_PENDING = -1, -2, -3, -4, -5, -6
+MEANT_FROM = {LATEST: 1, EARLIEST: 1, MAX_TIMESTAMP: 7, EARLIEST_LOCAL: 8, LATEST_TIERED: 9, EARLIEST_PENDING: 11}
+NEVER = 1 << 15
 NEEDING_THE_END = (LATEST, MAX_TIMESTAMP)
 UNKNOWN = -1
 READ_COMMITTED = 1
@@ -46,6 +48,10 @@ def _answer(services: Services, call: Call, topic: str, wanted: Any, times_named
     try:
         if times_named > 1:  # as Kafka does; a search by time may read and decompress, once a request is enough
             raise ClusterError(ErrorCode.invalid_request, f"{tp} is named {times_named} times")
+        if wanted.timestamp < 0 and call.version < MEANT_FROM.get(wanted.timestamp, NEVER):
+            raise ClusterError(
+                ErrorCode.unsupported_version, f"timestamp {wanted.timestamp} has no meaning in version {call.version}"
+            )
         partition = services.replicas.get(tp, services.image)
         partition.check_leads(wanted.current_leader_epoch)
         found = _find(partition, wanted.timestamp, call.message.isolation_level == READ_COMMITTED)
@@ -60,19 +66,18 @@ def _answer(services: Services, call: Call, topic: str, wanted: Any, times_named
 
 def _find(partition: Partition, timestamp: int, committed_only: bool) -> dict[str, Any]:
     assert partition.role is Role.LEADER, partition.role
-    epoch = partition.leader_epoch
     if timestamp == LATEST:
         offset = partition.last_stable_offset if committed_only else partition.high_watermark
-        return {"offset": offset, "leader_epoch": epoch}
+        return {"offset": offset, "leader_epoch": partition.leader_epoch}
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
-        return {"offset": partition.log_start_offset, "leader_epoch": epoch}
+        offset = partition.log_start_offset
+        return {"offset": offset, "leader_epoch": partition.epoch_at(offset)}
     if timestamp == MAX_TIMESTAMP:
         found_timestamp, offset = partition.max_timestamp()
-        return {"timestamp": found_timestamp, "offset": offset, "leader_epoch": epoch}
+        found_epoch = partition.epoch_at(offset) if offset >= 0 else UNKNOWN
+        return {"timestamp": found_timestamp, "offset": offset, "leader_epoch": found_epoch}
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING):  # nothing is tiered
         return {}
-    if timestamp < 0:
-        raise ClusterError(ErrorCode.invalid_request, f"timestamp {timestamp} has no meaning; -1 to -6 have")
     found = partition.offset_for_timestamp(timestamp)
     if found is None:
         return {}
