@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import assert_never
 
@@ -51,7 +52,9 @@ def _alter(draft: Draft, resource: ResourceChanges, times_named: int) -> None:
         raise ClusterError(ErrorCode.invalid_request, f"{resource.kind} {resource.name!r}: a setting is named twice")
     before = draft.image
     for change in changes:
-        value = _value_after(draft, resource, _alterable(table, resource, change), change)
+        with _refusals_of(resource.kind):
+            value = _value_after(draft, resource, _alterable(table, resource, change), change)
+        _check_cluster_only(table[change.key], resource, change)
         if value != held.get(change.key):
             draft.add(ConfigRecord(resource.kind, resource.name, change.key, value))
     _check_together(draft, resource)
@@ -89,7 +92,7 @@ def _table_and_values(image: Image, resource: ResourceChanges) -> tuple[Mapping[
         case ResourceKind.BROKER:
             if name != CLUSTER_DEFAULT and name not in map(str, image.brokers):
                 raise ClusterError(
-                    ErrorCode.broker_id_not_registered,
+                    ErrorCode.invalid_request,
                     f"there is no broker {name[:20]!r}; expected a registered node id, or nothing for all brokers",
                 )
             return BROKER_SETTINGS, image.broker_configs.get(name, {})
@@ -101,15 +104,31 @@ def _table_and_values(image: Image, resource: ResourceChanges) -> tuple[Mapping[
             assert_never(resource.kind)
 
 
+@contextmanager
+def _refusals_of(kind: ResourceKind) -> Iterator[None]:
+    """In Kafka each broker judges changes of its own settings, and says INVALID_REQUEST for INVALID_CONFIG (KAFKA-13609)."""
+    try:
+        yield
+    except ClusterError as error:
+        if kind is ResourceKind.BROKER and error.code is ErrorCode.invalid_config:
+            raise ClusterError(ErrorCode.invalid_request, error.message) from error
+        raise
+
+
 def _alterable(table: Mapping[str, Setting], resource: ResourceChanges, change: ConfigChange) -> Setting:
-    """Raises INVALID_CONFIG for a setting that is unknown, or cannot be altered here."""
+    """Raises INVALID_CONFIG for a setting that is unknown, or cannot be altered while a broker runs."""
     setting = setting_named(table, change.key)
-    if resource.kind is not ResourceKind.BROKER:
-        return setting
     if setting.read_only:
         raise ClusterError(
             ErrorCode.invalid_config, f"{setting.name} is read when a node starts; set it in the node's configuration"
         )
+    return setting
+
+
+def _check_cluster_only(setting: Setting, resource: ResourceChanges, change: ConfigChange) -> None:
+    """What the controller obeys is one value for all brokers, and always there (KIP-966). Raises INVALID_CONFIG."""
+    if resource.kind is not ResourceKind.BROKER:
+        return
     if setting.cluster_only and resource.name != CLUSTER_DEFAULT:
         raise ClusterError(
             ErrorCode.invalid_config, f"{setting.name} can be set for a topic or for all brokers, not for one broker"
@@ -117,7 +136,6 @@ def _alterable(table: Mapping[str, Setting], resource: ResourceChanges, change: 
     if setting.name == MIN_INSYNC_REPLICAS and change.operation is ConfigOperation.DELETE:
         # Without it each controller would count by its own static configuration (KIP-966 forbids this, too).
         raise ClusterError(ErrorCode.invalid_config, f"{setting.name} of all brokers can be set, but not removed")
-    return setting
 
 
 def _value_after(draft: Draft, resource: ResourceChanges, setting: Setting, change: ConfigChange) -> str | None:
