@@ -42,7 +42,7 @@ def judged(section: str, title: str, client: str, action: Callable[[], object]) 
         outcome, text = Outcome.NOT_SUPPORTED, str(error)
     except Exception as error:
         outcome, text = Outcome.FAILED, f"{type(error).__name__}: {error} ({_place(error)})"
-    return report(Cell(section, title, client, outcome, text[:1500], round(time.monotonic() - started, 2)))
+    return report(Cell(section, title, client, outcome, text[-1500:], round(time.monotonic() - started, 2)))
 
 
 def _place(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from confluent_kafka.admin import NewTopic
 from tests.clients.driver import Client, Member
 from tests.clients.peers import Peer
 from tests.cluster.libraries import Confluent, Refused
+from tests.cluster.raw import RawConnection
 
 T = TypeVar("T")
 WAIT_S = 40.0
@@ -47,7 +48,8 @@ class Stage:
         settings = {key.replace("_", "."): value for key, value in configs.items()}
         admin = self.peer.admin
         admin.create_topics([NewTopic(topic, partitions, 3, config=settings)])[topic].result(30)
-        eventually(lambda: len(self.leaders(topic)) == partitions, f"{topic} has leaders")
+        for address in self.peer.bootstrap_servers.split(","):
+            eventually(lambda: _led(address, topic) == partitions, f"{address} knows the leaders of {topic}")  # noqa: B023
         return topic
 
     def name(self, name: str) -> str:
@@ -60,8 +62,9 @@ class Stage:
 
     def join(self, member: str, group: str, topic: str, **how: Any) -> Member:
         name = self.name(member)
+        joined = self.client.join(name, group, [topic], **how)
         self._members.append(name)
-        return self.client.join(name, group, [topic], **how)
+        return joined
 
     def leave(self, member: Member) -> None:
         self._members.remove(member.name)
@@ -87,6 +90,13 @@ class Stage:
         leaders = self.leaders("__consumer_offsets")
         names = (self.name(f"group-{number}") for number in itertools.count())
         return next(name for name in names if leaders[java_hash(name) % len(leaders)] == node_id)
+
+
+def _led(address: str, topic: str) -> int:
+    """How many partitions of a topic have a leader, as this node knows."""
+    with RawConnection(address) as node:
+        (found,) = node.ask("metadata", 8, topics=[{"name": topic}], allow_auto_topic_creation=False).topics
+    return sum(place.leader_id > 0 for place in found.partitions)
 
 
 def java_hash(text: str) -> int:

@@ -37,7 +37,7 @@ class ConfluentConsumer:
     def commit(self, metadata: str) -> None:
         places = [place for place in self._consumer.position(self._consumer.assignment()) if place.offset >= 0]
         offsets = [TopicPartition(place.topic, place.partition, place.offset, metadata) for place in places]
-        for place in self._consumer.commit(offsets=offsets, asynchronous=False):
+        for place in self._consumer.commit(offsets=offsets, asynchronous=False) if offsets else ():
             if place.error is not None:
                 raise Refused(place.error.code(), place.error.str())
 

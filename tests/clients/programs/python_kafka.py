@@ -112,8 +112,9 @@ class KafkaPythonProgram(Program):
         self._each(self._checked(lambda: self._admin.delete_group_offsets(group, asked)))
 
     def delete_group(self, group: str) -> None:
-        found = self._checked(lambda: self._admin.delete_groups([group]))
-        self._each(dict(found) if not isinstance(found, dict) else found)
+        told = self._checked(lambda: self._admin.delete_groups([group]))[group]  # "OK" or the name of an error
+        if told != "OK":
+            raise Refused(getattr(kafka.errors, told).errno, told)
 
     def replicas(self, topic: str, partition: int) -> tuple[list[int], list[int], int]:
         (found,) = self._checked(lambda: self._admin.describe_topics([topic]))
@@ -125,7 +126,11 @@ class KafkaPythonProgram(Program):
         self._each(self._checked(lambda: self._admin.alter_partition_reassignments(asked)))
 
     def elect_leader(self, topic: str, partition: int) -> None:
-        self._checked(lambda: self._admin.elect_leaders(0, {topic: [partition]}))
+        asked = {topic: [partition]}
+        answer = self._checked(lambda: self._admin.elect_leaders(0, asked, raise_errors=False))
+        code = answer.replica_election_results[0].partition_result[0].error_code
+        if code:
+            raise Refused(code, f"electing a leader of {topic}-{partition}")
 
     @staticmethod
     def _each(errors: dict[Any, Any]) -> None:

@@ -188,7 +188,7 @@ def _answer(program: Program, request: dict[str, Any]) -> None:
         say({"id": number, "result": getattr(program, name)(**request)})
     except (AttributeError, Unsupported, NotImplementedError) as error:
         if isinstance(error, AttributeError) and hasattr(program, name):
-            say({"id": number, "error": {"code": None, "text": traceback.format_exc()}})
+            say({"id": number, "error": {"code": None, "text": traceback.format_exc(limit=-3)}})
         else:
             say({"id": number, "unsupported": str(error)})
     except Refused as error:

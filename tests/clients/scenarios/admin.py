@@ -59,7 +59,7 @@ def broker_configs(at: Stage) -> None:
     eventually(
         lambda: at.client.call("configs", type="broker", name="1")["log.retention.ms"] == "604800000", "log.retention.ms is set"
     )
-    refused(40, lambda: at.client.call("set_config", type="broker", name="1", key="log.retention.ms", value="long"))
+    refused(42, lambda: at.client.call("set_config", type="broker", name="1", key="log.retention.ms", value="long"))
 
 
 def group_configs(at: Stage) -> None:
