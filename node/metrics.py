@@ -65,8 +65,10 @@ class Metrics:
             return sum(partition.role is role for partition in replicas.by_id.values())
 
         def under_replicated() -> int:
-            leading = (p for p in replicas.by_id.values() if p.role is Role.LEADER)
-            return sum(len(partition.isr) < len(partition.replicas) for partition in leading)
+            """Replicas that a reassignment is bringing are not missed."""
+            image = self._services.image
+            leading = (image.partition(*p.tp) for p in replicas.by_id.values() if p.role is Role.LEADER)
+            return sum(len(state.isr) < len(state.original) for state in leading if state is not None)
 
         self._gauge("partitions", "Partitions on this node, by role", lambda: [
             Observation(count(role), {"role": role.name.lower()}) for role in Role

@@ -8,6 +8,7 @@ in-sync set is never held back, for commits wait for it, and what it takes is no
 never lets a copy catch up.
 """
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
@@ -78,7 +79,8 @@ class Throttle:
 
     def _is_listed(self, image: Image, partition: Partition) -> bool:
         tp = partition.tp
-        listed = _pairs(image.topic_configs.get(tp.topic, {}).get(self._list_name, ""))
+        configs: Mapping[str, str] = image.topic_configs.get(tp.topic, {})
+        listed = _pairs(configs.get(self._list_name, ""))
         return "*" in listed or f"{tp.partition}:{self._replicas.node_id}" in listed
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.errors import ErrorCode
-from tests.cluster.leaders import active_controller
+from tests.cluster.leaders import active_controller, metric
 from tests.cluster.production import ConfluentClient, produce_through
 from tests.cluster.raw import RawConnection, address_of, bugs_in, create, describe, eventually
 from tests.cluster.segments import segment_files, wait_equal
@@ -131,6 +131,9 @@ def test_a_throttled_move_is_listed_and_can_be_taken_back(cluster: LocalCluster)
     (listed,) = moving(cluster, topic)
     assert (listed.replicas, listed.adding_replicas, listed.removing_replicas) == ((4, 1), (4,), (1,))
     eventually(lambda: holds(cluster, 4, topic))
+    # What is only coming is not missed.
+    eventually(lambda: not any(metric(node.http, "quorumlog_partitions_under_replicated") for node in cluster.nodes))
+    assert len(moving(cluster, topic)) == 1
     assert move(cluster, topic, None) == {ErrorCode.none}
     assert moving(cluster, topic) == []
     eventually(lambda: not holds(cluster, 4, topic))
