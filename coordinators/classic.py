@@ -97,11 +97,12 @@ class ClassicGroups:
     # --- time
 
     def on_timer(self, key: Key, now: float, wall_ms: int) -> None:
-        """`key` is one of those in classic_timers, which are cancelled where their group ends."""
+        """`key` is one of those in classic_timers."""
         _, kind, group_id, *member_id = map(str, key)
         group = self._find(group_id)
-        assert group is not None, key
         moment = Moment(now, wall_ms)
+        if group is None:
+            return  # it has become a consumer group, whose members have timers of their own
         if kind == "join":
             self._rebalancer.expire_join(group, moment)
         elif kind == "sync":

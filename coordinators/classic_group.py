@@ -257,14 +257,15 @@ class ClassicGroup:
         return GroupState(self.protocol_type, self.generation + 1, None, None, wall_ms, ())
 
     def apply(self, state: GroupState) -> None:
-        """The only way to Stable and Empty. Members that are known stay who they are, with all protocols and waiters."""
+        """The only way to Stable and Empty. Members that are known as they are saved keep all their protocols and waiters."""
         known = self.members
-        self.members = {
-            saved.member_id: known.get(saved.member_id) or ClassicMember.of_saved(saved, state.protocol or "")
-            for saved in state.members
-        }
+        self.members = {}
         for saved in state.members:
-            self.members[saved.member_id].assignment = saved.assignment
+            member = known.get(saved.member_id)
+            if member is None or member.saved(state.protocol, saved.assignment) != saved:
+                member = ClassicMember.of_saved(saved, state.protocol or "")
+            member.assignment = saved.assignment
+            self.members[saved.member_id] = member
         self.state = State.STABLE if state.members else State.EMPTY
         self.state_since_ms = state.current_state_timestamp_ms
         self.generation = state.generation

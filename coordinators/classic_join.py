@@ -18,7 +18,6 @@ from .context import Context
 from .records import GroupMetadata, GroupState
 from .results import Request
 
-REBALANCE_TIMEOUT_VERSION = 1  # before it, the session timeout is both
 MEMBER_ID_REQUIRED_VERSION = 4
 SKIP_ASSIGNMENT_VERSION = 9  # KIP-814
 MEMBER_ID_PREFIX_MAX = 1_000  # characters: a text on the wire has at most 32767 bytes
@@ -166,17 +165,24 @@ class Joins:
         member = group.replace_static(old, new_id)
         self._update(group, member, request)
         begin_session(self._context.timers, group, member, moment.now)
-        if group.state is State.STABLE and group.select_protocol() == group.protocol:
-            self._keep_generation(group, member, old_leader, request, moment)
+        record = self._unchanged(group, moment)
+        if record is not None and self._rebalancer.fits(record):
+            self._keep_generation(group, member, record, old_leader, request)
         else:
             self._rebalancer.prepare_or_complete(group, moment)
 
+    def _unchanged(self, group: ClassicGroup, moment: Moment) -> GroupMetadata | None:
+        """The same generation with the new id, if that can go on."""
+        if group.state is not State.STABLE or group.select_protocol() != group.protocol:
+            return None
+        assignments = {member.member_id: member.assignment for member in group.members.values()}
+        return GroupMetadata(group.group_id, group.saved(moment.wall_ms, assignments))
+
     def _keep_generation(
-        self, group: ClassicGroup, member: ClassicMember, old_leader: str | None, request: Request, moment: Moment
+        self, group: ClassicGroup, member: ClassicMember, record: GroupMetadata, old_leader: str | None, request: Request
     ) -> None:
         """Its assignment waits for it. A leader must not assign again: it is told so, or, before v9, not told that it leads."""
-        assignments = {each.member_id: each.assignment for each in group.members.values()}
-        self._journal.log(GroupMetadata(group.group_id, group.saved(moment.wall_ms, assignments)))
+        self._journal.log(record)
         waiter = group.end_join(member)
         assert waiter is not None, member.member_id
         if request.version >= SKIP_ASSIGNMENT_VERSION:
@@ -196,5 +202,6 @@ def protocols_of(request: Request) -> Protocols:
 
 
 def rebalance_timeout_ms(request: Request) -> int:
+    """Before v1 the session timeout is both, as where it is negative: records are read like that too."""
     message = request.message
-    return int(message.rebalance_timeout_ms if request.version >= REBALANCE_TIMEOUT_VERSION else message.session_timeout_ms)
+    return int(message.rebalance_timeout_ms if message.rebalance_timeout_ms >= 0 else message.session_timeout_ms)

@@ -12,6 +12,7 @@ from .classic_group import ClassicGroup, State
 from .classic_member import ClassicMember
 from .classic_replies import join_error, joined, sync_error, synced
 from .classic_timers import begin_session, join_key, session_key, sync_key
+from .codec import encode_record
 from .context import Context
 from .records import GroupMetadata
 
@@ -45,7 +46,7 @@ class Rebalancer:
     def prepare(self, group: ClassicGroup, moment: Moment) -> None:
         """All members are to join again, as their heartbeats tell them."""
         if group.state is State.COMPLETING:
-            self._interrupt_syncs(group, moment)
+            self._interrupt_syncs(group, moment, ErrorCode.rebalance_in_progress)
         self._end_sync_wait(group)
         group.is_initial = group.is_empty
         group.state = State.PREPARING
@@ -112,12 +113,22 @@ class Rebalancer:
 
     def assign(self, group: ClassicGroup, assignments: dict[str, bytes], moment: Moment) -> None:
         """The leader has decided: log it, and tell those who wait. Who asks later is told then."""
-        self._journal.log(GroupMetadata(group.group_id, group.saved(moment.wall_ms, assignments)))
+        record = GroupMetadata(group.group_id, group.saved(moment.wall_ms, assignments))
+        if not self.fits(record):
+            self._interrupt_syncs(group, moment, ErrorCode.unknown_server_error)
+            self.prepare(group, moment)
+            return
+        self._journal.log(record)
         for member in group.members.values():
             if member.sync_waiter is not None:
                 self._journal.reply(member.sync_waiter, synced(group, member))
                 member.sync_waiter = None
                 begin_session(self._timers, group, member, moment.now)
+
+    def fits(self, record: GroupMetadata) -> bool:
+        """Can the log take it? Subscriptions and assignments are as large as members want them."""
+        logged = encode_record(record)
+        return len(logged.key) + len(logged.value or b"") <= self._context.record_bytes_max
 
     def on_synced(self, group: ClassicGroup, member: ClassicMember) -> None:
         """The member has asked for its assignment."""
@@ -134,11 +145,11 @@ class Rebalancer:
             self.remove(group, member)
         self.prepare(group, moment)
 
-    def _interrupt_syncs(self, group: ClassicGroup, moment: Moment) -> None:
+    def _interrupt_syncs(self, group: ClassicGroup, moment: Moment, code: ErrorCode) -> None:
         for member in group.members.values():
             member.assignment = b""
             if member.sync_waiter is not None:
-                self._journal.reply(member.sync_waiter, sync_error(ErrorCode.rebalance_in_progress))
+                self._journal.reply(member.sync_waiter, sync_error(code))
                 member.sync_waiter = None
                 begin_session(self._timers, group, member, moment.now)
 
