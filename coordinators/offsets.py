@@ -6,6 +6,7 @@ takes a group without members along (KIP-211).
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from struct import Struct as Layout
 from typing import Any
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -27,16 +28,42 @@ BETWEEN_STEPS_S = 0.02
 GROUP_ID_NOT_FOUND_VERSION = 9  # of OffsetCommit: ILLEGAL_GENERATION before
 TOPIC_IDS_VERSION = 10  # of OffsetCommit and OffsetFetch: topics by id, no longer by name
 
-Partitions = dict[int, CommittedOffset]
+# An offset without metadata as its record has it: version 3, offset, leader epoch, length of the metadata, commit timestamp.
+# A shard that is loaded keeps it so: a million of them cost half the memory, and the garbage collector does not look at them.
+STORED = Layout(">hqihq")
+STORED_HEAD, STORED_EMPTY = b"\0\3", b"\0\0"
+
+Stored = CommittedOffset | bytes
+Partitions = dict[int, Stored]
 
 
 class Offsets:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._committed: dict[str, dict[str, Partitions]] = {}  # group, topic, partition
+        self._places: dict[bytes, Partitions] = {}  # while loading: by the key of a record, but for its partition
         self._unchecked: deque[str] = deque()  # groups that the running round of retention has not seen yet
 
     # --- records
+
+    def load(self, key: bytes, value: bytes | None) -> bool:
+        """Replay an offset the short way, if it is like most; False if it is not, and `replay` has to be called."""
+        if value is None or len(value) != STORED.size or value[:2] != STORED_HEAD or value[14:16] != STORED_EMPTY:
+            return False
+        place = self._places.get(key[:-4])
+        if place is None:
+            return False
+        place[int.from_bytes(key[-4:], "big", signed=True)] = value
+        return True
+
+    def remember_place(self, key: bytes, record: OffsetCommit) -> None:
+        """The next offsets of this topic are like this one."""
+        if record.committed is not None:
+            self._places[key[:-4]] = self._committed[record.group_id][record.topic]
+
+    def forget_places(self) -> None:
+        """Something else was replayed than an offset: groups and places may be gone."""
+        self._places.clear()
 
     def replay(self, record: OffsetCommit) -> None:
         if record.committed is None:
@@ -55,6 +82,7 @@ class Offsets:
             self._context.groups[group_id] = ClassicGroup(group_id)
 
     def _forget(self, record: OffsetCommit) -> None:
+        self._places.clear()
         topics = self._committed.get(record.group_id, {})
         partitions = topics.get(record.topic, {})
         partitions.pop(record.partition, None)
@@ -65,6 +93,7 @@ class Offsets:
 
     def on_loaded(self, now: float) -> None:
         """Topics may have been deleted while nobody coordinated these groups."""
+        self._places.clear()
         named = {topic for topics in self._committed.values() for topic in topics}
         self._drop_topics(sorted(topic for topic in named if topic not in self._context.image.topics))
         self._context.timers.set(RETENTION, now + self._check_interval_s())
@@ -220,7 +249,7 @@ class Offsets:
             (topic, partition)
             for topic, partitions in committed.items()
             if since is not None and not _reads(group, topic)
-            for partition, offset in partitions.items()
+            for partition, offset in ((partition, _committed(stored)) for partition, stored in partitions.items())
             if _is_expired(offset, since(offset), retention_ms, wall_ms)
         ]
         for topic, partition in expired:
@@ -267,8 +296,18 @@ def _refused(item: Any, code: ErrorCode) -> Body:
     return {"partition_index": item.partition_index, "error_code": code}
 
 
-def _offset_body(partition: int, offset: CommittedOffset | None) -> Body:
-    found = (offset.offset, offset.leader_epoch, offset.metadata) if offset is not None else (-1, -1, "")
+def _committed(stored: Stored) -> CommittedOffset:
+    if isinstance(stored, CommittedOffset):
+        return stored
+    _, offset, leader_epoch, _, commit_timestamp_ms = STORED.unpack(stored)
+    return CommittedOffset(offset, leader_epoch, "", commit_timestamp_ms, -1)
+
+
+def _offset_body(partition: int, stored: Stored | None) -> Body:
+    found: tuple[int, int, str] = (-1, -1, "")
+    if stored is not None:
+        offset = _committed(stored)
+        found = (offset.offset, offset.leader_epoch, offset.metadata)
     return {
         "partition_index": partition,
         "committed_offset": found[0],

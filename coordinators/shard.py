@@ -27,6 +27,9 @@ from .timers import NEVER
 __all__ = ["NEVER", "GroupShard"]
 
 
+OFFSET_KEY = b"\0\1"
+
+
 class GroupShard:
     """`now` is monotonic time in seconds, `wall_ms` is ms since 1970. Lives as long as this node leads the partition."""
 
@@ -41,9 +44,16 @@ class GroupShard:
 
     def replay(self, key: bytes, value: bytes | None) -> None:
         """One record of the partition, in order. Raises CorruptRecord; the shard cannot be served then."""
+        if key[:2] == OFFSET_KEY and self._offsets.load(key, value):
+            return
         record = decode_record(key, value)
-        if record is not None:
-            self._replay(record)
+        if record is None:
+            return
+        self._replay(record)
+        if isinstance(record, OffsetCommit):
+            self._offsets.remember_place(key, record)
+        else:
+            self._offsets.forget_places()
 
     def on_loaded(self, image: Image, now: float, wall_ms: int) -> Result:
         """All was replayed: every member begins with a full session timeout. `image` is the newest."""

@@ -80,13 +80,18 @@ def keys_and_values(
         for _ in range(header.record_count):
             length, position = _varint(data, position)
             end = position + length
-            _, position = _varint(data, position + 1)  # attributes, timestamp
-            _, position = _varint(data, position)  # offset
-            size, position = _varint(data, position)
+            position += 1  # attributes
+            while data[position] > 0x7F:  # timestamp
+                position += 1
+            position += 1
+            while data[position] > 0x7F:  # offset
+                position += 1
+            size, position = _varint(data, position + 1)
             key = data[position : position + size] if size >= 0 else None
-            size, position = _varint(data, position + max(0, size))
+            size, position = _varint(data, position + size if size >= 0 else position)
             value = data[position : position + size] if size >= 0 else None
-            position += max(0, size)
+            if size >= 0:
+                position += size
             if not position < end <= len(data) or (data[position] == 0) != (position + 1 == end):
                 raise BatchError(f"{problem} {position}")
             yield key, value
@@ -98,19 +103,16 @@ def keys_and_values(
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """(zigzag value, position behind it). Raises IndexError where the bytes end before it does."""
+    """(zigzag value, position behind it). Raises IndexError where the bytes end before it does, or it has more than nine."""
     value = data[position]
     position += 1
-    if value > 0x7F:
-        value &= 0x7F
-        shift = 7
-        while True:
-            byte = data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-            shift += 7
+    shift = 7
+    while value >> shift:
+        value += (data[position] - 1) << shift  # less the bit which said that a byte follows
+        position += 1
+        shift += 7
+        if shift > 63:  # of a hostile one each byte would cost more than the one before
+            raise IndexError(position)
     return (value >> 1) ^ -(value & 1), position
 
 
