@@ -18,7 +18,14 @@ from .consumer_group import ConsumerGroup, Member
 from .consumer_members import Members
 from .consumer_migration import Migration, by_id, by_name
 from .consumer_protocol import PROTOCOL_TYPE, ClassicSubscription, read_subscription, write_assignment
-from .consumer_records import UNRELEASED_PARTITIONS, UNREVOKED_PARTITIONS, ClassicMember, ClassicProtocol, Subscription
+from .consumer_records import (
+    UNRELEASED_PARTITIONS,
+    UNREVOKED_PARTITIONS,
+    ClassicMember,
+    ClassicProtocol,
+    Partitions,
+    Subscription,
+)
 from .context import Context
 from .results import Request
 
@@ -60,11 +67,13 @@ class ClassicMembers:
         self._members.enter(group, known, member_id, subscription)
         forced = _reads(told_before) != _reads(subscription)
         member = group.members[member_id]
+        owned = by_id(told.owned, self._context.image)
         if downgrades:
-            self._join_downgraded(group, member, request, now, told, forced=forced)
+            generation = self._join_downgraded(group, member, owned, now, forced=forced)
         else:
             self._members.follow(group, forced=forced)
-            self._members.reconcile(group, member, by_id(told.owned, self._context.image), now)
+            self._members.reconcile(group, member, owned, now)
+            generation = member.position.epoch
             self._members.cancel("join", group, member)
             self._members.cancel("rebalance", group, member)
             self._members.begin_session(group, member, now)
@@ -74,21 +83,22 @@ class ClassicMembers:
             {
                 "error_code": ErrorCode.none,
                 "member_id": member_id,
-                "generation_id": member.position.epoch,
+                "generation_id": generation,
                 "protocol_type": PROTOCOL_TYPE,
                 "protocol_name": message.protocols[0].name,
             },
         )
 
-    def _join_downgraded(
-        self, group: ConsumerGroup, member: Member, request: Request, now: float, told: ClassicSubscription, *, forced: bool
-    ) -> None:
-        """The last static member of KIP-848 is back as a classic one. If it reads what it read, nobody else is disturbed."""
+    def _join_downgraded(self, group: ConsumerGroup, member: Member, owned: Partitions, now: float, *, forced: bool) -> int:
+        """The last static member of KIP-848 is back as a classic one. If it reads what it read, nobody else is disturbed. The
+        generation it belongs to."""
         self._members.advance(group, forced=forced)
         rebalance = group.target_epoch < group.epoch
         if not rebalance:
-            self._members.reconcile(group, member, by_id(told.owned, self._context.image), now)
+            self._members.reconcile(group, member, owned, now)
+        generation = member.position.epoch
         self._members.downgrade(group, set(), now, rebalance=rebalance)
+        return generation
 
     def _replaces_last(self, group: ConsumerGroup, known: Member | None, instance_id: str | None) -> bool:
         """Does it come for the only member of KIP-848, a static one?"""

@@ -293,7 +293,7 @@ def _answer(api_key: int, answer: Body) -> str:
     if api_key == HEARTBEAT:
         return "ok"
     told = f"{answer['member_id']}@{answer['member_epoch']}"
-    return told if answer["assignment"] is None else " ".join((told, *_topics(assigned(answer))))
+    return told if answer["assignment"] is None else " ".join((told, *(_topics(assigned(answer)) or ["(nothing)"])))
 
 
 def synced(answer: Body) -> dict[str, tuple[int, ...]]:
