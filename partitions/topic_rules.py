@@ -24,7 +24,7 @@ from quorumlog.wire.compression import Compression, compress, decompress
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 from quorumlog.wire.produce import RecordError
-from quorumlog.wire.records import Record, iterate_records, sealed
+from quorumlog.wire.records import Record, iterate_records, keys_and_values, sealed
 
 APPEND_TIME = "LogAppendTime"
 RECORD_ERRORS_MAX = 1_000  # told of one batch
@@ -50,22 +50,16 @@ def check_records(
     tp: TopicPartition, batch: Buffer, header: BatchHeader, config: TopicConfig, *, wall_ms: int, decompressed_bytes_max: int
 ) -> None:
     """Raises INVALID_TIMESTAMP or INVALID_RECORD, naming the records."""
-    # What coordinators write has keys, and nobody else writes there: a commit of many offsets is not read again for that.
-    needs_keys = config.is_compacted and not is_internal(tp.topic)
-    if not needs_keys and not _may_be_out_of_bounds(header, config, wall_ms):
-        return
     try:
-        records = enumerate(iterate_records(batch, header, decompressed_bytes_max=decompressed_bytes_max))
-        refused = list(islice(_refused(tp, records, config, needs_keys, wall_ms), RECORD_ERRORS_MAX))
+        if _may_be_out_of_bounds(header, config, wall_ms):
+            records = iterate_records(batch, header, decompressed_bytes_max=decompressed_bytes_max)
+            _refuse(tp, ErrorCode.invalid_timestamp, _out_of_bounds(records, config, wall_ms))
+        # What coordinators write has keys, and nobody else writes there: a commit of many offsets is not read again for that.
+        if config.is_compacted and not is_internal(tp.topic):
+            pairs = keys_and_values(batch, header, decompressed_bytes_max=decompressed_bytes_max)
+            _refuse(tp, ErrorCode.invalid_record, _keyless(tp, pairs))
     except BatchError as error:
         raise ClusterError(ErrorCode.invalid_record, f"{tp}: {error}") from error
-    if refused:
-        is_late = any(code is ErrorCode.invalid_timestamp for code, _ in refused)
-        raise RecordsRefused(
-            ErrorCode.invalid_timestamp if is_late else ErrorCode.invalid_record,
-            f"{tp}: {len(refused)} records cannot be taken; number {refused[0][1].batch_index}: {refused[0][1].message}",
-            tuple(error for _, error in refused),
-        )
 
 
 def _may_be_out_of_bounds(header: BatchHeader, config: TopicConfig, wall_ms: int) -> bool:
@@ -76,21 +70,26 @@ def _may_be_out_of_bounds(header: BatchHeader, config: TopicConfig, wall_ms: int
     return is_ahead or config.message_timestamp_before_max_ms < LONG_MAX
 
 
-Refusal = tuple[ErrorCode, RecordError]
-
-
-def _refused(
-    tp: TopicPartition, records: Iterator[tuple[int, Record]], config: TopicConfig, needs_keys: bool, wall_ms: int
-) -> Iterator[Refusal]:
-    checks_time = config.message_timestamp_type != APPEND_TIME
+def _out_of_bounds(records: Iterator[Record], config: TopicConfig, wall_ms: int) -> Iterator[RecordError]:
     least, most = wall_ms - config.message_timestamp_before_max_ms, wall_ms + config.message_timestamp_after_max_ms
-    for index, record in records:
-        if needs_keys and record.key is None:
-            sentence = f"Compacted topic cannot accept message without key in topic partition {tp}."
-            yield ErrorCode.invalid_record, RecordError(index, sentence)
-        elif checks_time and record.timestamp != NO_TIMESTAMP and not least <= record.timestamp <= most:
-            sentence = f"Timestamp {record.timestamp} is out of range. It should be within [{least}, {most}]."
-            yield ErrorCode.invalid_timestamp, RecordError(index, sentence)
+    for number, record in enumerate(records):
+        if record.timestamp != NO_TIMESTAMP and not least <= record.timestamp <= most:
+            yield RecordError(number, f"Timestamp {record.timestamp} is out of range. It should be within [{least}, {most}].")
+
+
+def _keyless(tp: TopicPartition, pairs: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[RecordError]:
+    for number, (key, _) in enumerate(pairs):
+        if key is None:
+            yield RecordError(number, f"Compacted topic cannot accept message without key in topic partition {tp}.")
+
+
+def _refuse(tp: TopicPartition, code: ErrorCode, found: Iterator[RecordError]) -> None:
+    """Raises RecordsRefused if there are any."""
+    errors = tuple(islice(found, RECORD_ERRORS_MAX))
+    if errors:
+        first = errors[0]
+        sentence = f"{tp}: {len(errors)} records cannot be taken; number {first.batch_index}: {first.message}"
+        raise RecordsRefused(code, sentence, errors)
 
 
 def recompressed(

@@ -14,7 +14,7 @@ from quorumlog.wire.batches import HEADER_SIZE, check_crc, read_header
 from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
-from quorumlog.wire.records import Record, build_batch, iterate_records
+from quorumlog.wire.records import Record, build_batch, iterate_records, sealed
 
 from .stage import TP, Host, batch_of, changed, joined
 
@@ -58,7 +58,9 @@ def test_records_that_cannot_be_read_are_refused() -> None:
     batch = build_batch([Record(key=b"k", value=b"v" * 100)], compression=Compression.ZSTD)
     torn = changed(batch[:-20], batch_length=len(batch) - 20 - 12)
     bomb = build_batch([Record(key=b"k", value=bytes(BYTES_MAX))], compression=Compression.GZIP)
-    for bad in (torn, bomb):
+    endless = build_batch([Record(key=b"k", value=bytes(BYTES_MAX // 2))])
+    endless = sealed(endless[:HEADER_SIZE] + b"\xff" * (len(endless) - HEADER_SIZE))
+    for bad in (torn, bomb, endless):
         with pytest.raises(ClusterError) as refused:
             checked(bad, TopicConfig(cleanup_policy="compact"))
         assert refused.value.code is ErrorCode.invalid_record
