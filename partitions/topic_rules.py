@@ -28,6 +28,7 @@ from quorumlog.wire.records import Record, iterate_records, keys_and_values, sea
 
 APPEND_TIME = "LogAppendTime"
 RECORD_ERRORS_MAX = 1_000  # told of one batch
+RECORDS_MAX = 500_000  # looked at in one batch: half a second, in which nobody else is served
 
 COMPRESSIONS = {
     "uncompressed": Compression.NONE,
@@ -50,12 +51,18 @@ def check_records(
     tp: TopicPartition, batch: Buffer, header: BatchHeader, config: TopicConfig, *, wall_ms: int, decompressed_bytes_max: int
 ) -> None:
     """Raises INVALID_TIMESTAMP or INVALID_RECORD, naming the records."""
+    checks_times = _may_be_out_of_bounds(header, config, wall_ms)
+    # What coordinators write has keys, and nobody else writes there: a commit of many offsets is not read again for that.
+    checks_keys = config.is_compacted and not is_internal(tp.topic)
+    if (checks_times or checks_keys) and header.record_count > RECORDS_MAX:
+        raise ClusterError(
+            ErrorCode.invalid_record, f"{tp}: {header.record_count} records in a batch; this topic takes at most {RECORDS_MAX}"
+        )
     try:
-        if _may_be_out_of_bounds(header, config, wall_ms):
+        if checks_times:
             records = iterate_records(batch, header, decompressed_bytes_max=decompressed_bytes_max)
             _refuse(tp, ErrorCode.invalid_timestamp, _out_of_bounds(records, config, wall_ms))
-        # What coordinators write has keys, and nobody else writes there: a commit of many offsets is not read again for that.
-        if config.is_compacted and not is_internal(tp.topic):
+        if checks_keys:
             pairs = keys_and_values(batch, header, decompressed_bytes_max=decompressed_bytes_max)
             _refuse(tp, ErrorCode.invalid_record, _keyless(tp, pairs))
     except BatchError as error:

@@ -66,6 +66,15 @@ def test_records_that_cannot_be_read_are_refused() -> None:
         assert refused.value.code is ErrorCode.invalid_record
 
 
+def test_the_records_that_are_looked_at_are_bounded() -> None:
+    """A megabyte of zstd can hold millions of them. A topic that demands nothing takes them all."""
+    batch = build_batch([Record(key=b"k", value=b"v")])
+    header = read_header(batch)._replace(record_count=500_001)
+    with pytest.raises(ClusterError, match="at most 500000"):
+        check_records(TP, batch, header, TopicConfig(cleanup_policy="compact"), wall_ms=NOW, decompressed_bytes_max=BYTES_MAX)
+    check_records(TP, batch, header, TopicConfig(), wall_ms=NOW, decompressed_bytes_max=BYTES_MAX)
+
+
 # --- timestamps
 
 
