@@ -1,4 +1,4 @@
-"""`quorumlog consume`: print the records of a topic, outside any consumer group."""
+"""`quorumlog consume`: print the records of a topic, outside any consumer group or as a member of one."""
 
 import base64
 import datetime
@@ -12,11 +12,13 @@ import click
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from quorumlog.cli import kafka
+from quorumlog.cli.group_reading import GroupReading
 from quorumlog.cli.options import bootstrap_option
 from quorumlog.cli.output import output_option
 
 POLL_S = 0.2
 BATCH_MAX = 500
+RESETS: dict[Any, str] = {OFFSET_BEGINNING: "earliest", OFFSET_END: "latest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ def start_point(text: str) -> int | StartTime:
 @click.option("--from", "start", type=start_point, metavar="beginning|end|OFFSET|TIME", default="beginning", show_default=True)
 @click.option("--max", "count_max", type=click.IntRange(min=1), help="Stop after so many records.")
 @click.option("--partition", type=click.IntRange(min=0), help="Only this partition. [default: all]")
+@click.option("--group", help="Read as a member of this consumer group, from where it stopped.")
 @click.option("--timeout", "timeout_s", type=float, help="Stop when no record has come for so many seconds.")
 @click.option("--until-end", is_flag=True, help="Stop at what is the end when the command begins.")
 @bootstrap_option
@@ -54,6 +57,7 @@ def consume(
     start: int | StartTime,
     count_max: int | None,
     partition: int | None,
+    group: str | None,
     timeout_s: float | None,
     until_end: bool,
     bootstrap_servers: str,
@@ -63,12 +67,21 @@ def consume(
 
     As a table: partition:offset, time, key and value, separated by tabs. As JSON: an object a line; keys and values that are
     not UTF-8 come as key_base64 and value_base64. Fewer records than --max within --timeout is a failure.
+
+    With --group, --from says where a group begins that has committed nothing: at the beginning or the end.
     """
+    if group is not None and (partition is not None or until_end or start not in RESETS):
+        raise click.UsageError("a group has no --partition, no --until-end, and --from beginning or end only")
     with kafka.errors_in_one_line(bootstrap_servers):
-        consumer = kafka.consumer(bootstrap_servers, {"enable.partition.eof": until_end})
+        consumer = kafka.consumer(bootstrap_servers, _settings(group, start, until_end))
         try:
-            starts = start_positions(consumer, topic, partition, start)
-            reading = Reading(consumer, starts, count_max=count_max, timeout_s=timeout_s, until_end=until_end)
+            reading: Reading | GroupReading
+            if group is not None:
+                kafka.topic_metadata(consumer, topic)
+                reading = GroupReading(consumer, topic, count_max, timeout_s)
+            else:
+                starts = start_positions(consumer, topic, partition, start)
+                reading = Reading(consumer, starts, count_max=count_max, timeout_s=timeout_s, until_end=until_end)
             for message in reading.messages():
                 click.echo(json_line(message) if output == "json" else table_line(message))
         except KeyboardInterrupt:
@@ -77,6 +90,13 @@ def consume(
             consumer.close()
     if reading.is_short:
         raise click.ClickException(f"{reading.count} of {count_max} records within {timeout_s:g} s")
+
+
+def _settings(group: str | None, start: int | StartTime, until_end: bool) -> dict[str, Any]:
+    if group is None:
+        return {"enable.partition.eof": until_end}
+    assert isinstance(start, int), start
+    return {"group.id": group, "enable.auto.commit": True, "auto.offset.reset": RESETS[start]}
 
 
 def start_positions(consumer: Consumer, topic: str, partition: int | None, start: int | StartTime) -> list[TopicPartition]:

@@ -20,11 +20,13 @@ COMMANDS = {
     "check": ("quorumlog.cli.check", "check", "Judge what clients of a cluster saw: lost, repeated, reordered records."),
     "cluster": ("quorumlog.cli.cluster", "cluster", "Look at a running cluster."),
     "completion": ("quorumlog.cli.completion", "completion", "Print the script that completes commands in your shell."),
+    "configs": ("quorumlog.cli.configs", "configs", "Show and change the settings of topics, brokers and groups."),
     "consume": ("quorumlog.cli.consume", "consume", "Print the records of a topic."),
     "demo": ("quorumlog.cli.demo", "demo", "Three nodes, a stream of orders, and a kill -9 in the middle."),
+    "groups": ("quorumlog.cli.groups", "groups", "Look at consumer groups, and set where they read on."),
     "local": ("quorumlog.cli.local", "local", "Run a cluster of node processes on this machine."),
     "produce": ("quorumlog.cli.produce", "produce", "Send the lines of the standard input to a topic."),
-    "topics": ("quorumlog.cli.topics", "topics", "Create, list, describe, delete and move topics."),
+    "topics": ("quorumlog.cli.topics", "topics", "Create, list, describe, change, delete and move topics."),
 }
 
 

@@ -1,4 +1,4 @@
-"""`quorumlog topics`: create, list, describe, delete and move topics."""
+"""`quorumlog topics`: create, list, describe, change, delete and move topics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,16 +25,17 @@ from quorumlog.cli.kafka import (
 from quorumlog.cli.moves import elect, move, moves
 from quorumlog.cli.options import assignment, bootstrap_option
 from quorumlog.cli.output import output_option, print_json, print_rows
+from quorumlog.cli.topic_changes import add_partitions, alter, delete_records
 
 BROKER_DEFAULT = -1
 
 
 @click.group()
 def topics() -> None:
-    """Create, list, describe, delete and move topics."""
+    """Create, list, describe, change, delete and move topics."""
 
 
-for command in (move, moves, elect):
+for command in (move, moves, elect, alter, add_partitions, delete_records):
     topics.add_command(command)
 
 

@@ -57,6 +57,73 @@ def test_a_topic_from_its_creation_to_its_end(run: Run, cluster: LocalCluster) -
     assert "life" not in run("topics", "list", *at).output
 
 
+def test_a_group_from_its_first_record_to_its_end(run: Run, cluster: LocalCluster) -> None:
+    """consume as a member, list, describe, go back, forget, delete: against the real thing."""
+    at = ("--bootstrap-server", cluster.bootstrap_servers)
+
+    def described() -> Any:
+        found = run("groups", "describe", "billing", "--output", "json", *at)
+        assert found.exit_code == 0, found.output
+        return json.loads(found.output)
+
+    assert run("topics", "create", "bills", "--partitions", 2, *at).exit_code == 0
+    assert run("produce", "bills", *at, text="\n".join(str(number) for number in range(20))).exit_code == 0
+    first = run("consume", "bills", "--group", "billing", "--max", 12, "--timeout", 60, "--output", "json", *at)
+    assert first.exit_code == 0, first.output
+    assert {row["group"]: row["state"] for row in json.loads(run("groups", "list", "--output", "json", *at).output)}[
+        "billing"
+    ] == "empty"
+    found = described()
+    assert (found["state"], found["members"]) == ("empty", [])
+    assert sum(row["committed"] for row in found["partitions"]) == 12
+    assert sum(row["lag"] for row in found["partitions"]) == sum(row["log_end"] - row["committed"] for row in found["partitions"])
+    rest = run("consume", "bills", "--group", "billing", "--max", 8, "--timeout", 60, "--output", "json", *at)
+    values = [json.loads(line)["value"] for line in (first.output + rest.output).splitlines()]
+    assert sorted(map(int, values)) == list(range(20)), "each record once: the group went on where it stopped"
+
+    dry = run("groups", "reset", "billing", "--topic", "bills", "--to", "earliest", *at)
+    assert "add --execute" in dry.output and sum(row["lag"] for row in described()["partitions"]) == 0
+    done = run("groups", "reset", "billing", "--topic", "bills", "--to", "earliest", "--execute", *at)
+    assert done.exit_code == 0 and sum(row["lag"] for row in described()["partitions"]) == 20
+    assert run("groups", "reset", "billing", "--all-topics", "--to", "+3", "--execute", *at).exit_code == 0
+    before = {row["partition"]: row["committed"] for row in described()["partitions"]}
+    assert all(committed == 3 or committed in (0, 20) for committed in before.values()), before
+
+    assert run("groups", "delete-offsets", "billing", "--topic", "bills:0", *at).exit_code == 0
+    assert [row["partition"] for row in described()["partitions"]] == [1]
+    assert run("groups", "delete", "billing", *at).exit_code == 0
+    gone = run("groups", "describe", "billing", *at)
+    assert gone.exit_code == 1 and gone.output.count("\n") == 1
+
+
+def test_a_topic_is_changed_while_it_is_used(run: Run, cluster: LocalCluster) -> None:
+    """Settings of topics, brokers and groups; more partitions; records deleted."""
+    at = ("--bootstrap-server", cluster.bootstrap_servers)
+
+    def settings(kind: str, name: str) -> dict[str, tuple[str, str]]:
+        found = run("configs", "describe", kind, name, "--output", "json", *at)
+        assert found.exit_code == 0, found.output
+        return {row["name"]: (row["value"], row["source"]) for row in json.loads(found.output)}
+
+    assert run("topics", "create", "changed", "--partitions", 1, *at).exit_code == 0
+    assert run("produce", "changed", *at, text="a\nb\nc").exit_code == 0
+    assert run("topics", "alter", "changed", "--config", "retention.ms=1000000", *at).exit_code == 0
+    assert (
+        run("configs", "alter", "topic", "changed", "--set", "segment.ms=60000", "--delete", "retention.ms", *at).exit_code == 0
+    )
+    assert {name: value for name, value in settings("topic", "changed").items() if value[1] == "topic"} == {
+        "segment.ms": ("60000", "topic")
+    }
+    refused = run("configs", "alter", "topic", "changed", "--set", "segment.ms=x", *at)
+    assert refused.exit_code == 1 and "segment.ms" in refused.output
+    assert run("configs", "alter", "group", "g", "--set", "consumer.session.timeout.ms=50000", *at).exit_code == 0
+    assert settings("group", "g")["consumer.session.timeout.ms"] == ("50000", "group")
+    assert run("topics", "delete-records", "changed:0", "--before", 2, *at).exit_code == 0
+    assert run("topics", "partitions", "changed", 3, *at).exit_code == 0
+    kept = run("consume", "changed", "--until-end", "--output", "json", *at).output.splitlines()
+    assert [json.loads(line)["offset"] for line in kept] == [2]
+
+
 def test_partitions_move_and_their_leaders_are_elected(run: Run, cluster: LocalCluster) -> None:
     """To fewer nodes, throttled; then back to all, taken back half way; and who is to lead, leads."""
     at = ("--bootstrap-server", cluster.bootstrap_servers)
