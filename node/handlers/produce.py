@@ -1,6 +1,6 @@
 # Produce, v3 to v13
-# v3: record batches, transactions    v5: log start offset    v8: record errors    v9: flexible    v10: leader hints (KIP-951)
-# v13: topic ids
+# v3: record batches, transactions    v5: log start offset    v7: zstd    v8: record errors    v9: flexible
+# v10: leader hints (KIP-951)    v13: topic ids
 """Takes record batches. Everything is appended before the handler returns, so that order is arrival order; the answer waits.
 
 acks=all waits for the high watermark, acks=1 for this node's own flush, acks=0 for nothing and is not answered.
@@ -14,7 +14,9 @@ from uuid import UUID
 from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.partitions.partition import Appended, Partition
 from quorumlog.partitions.topic_rules import RecordsRefused
+from quorumlog.wire.batches import COMPRESSION_MASK
 from quorumlog.wire.catalogue import PRODUCE
+from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 from quorumlog.wire.produce import (
@@ -35,6 +37,8 @@ from .leader_hints import endpoints_of, leader_hint
 
 ALL, LEADER, NONE = -1, 1, 0
 TIMEOUT_MAX_S = 3600.0
+ZSTD_FROM = 7
+ATTRIBUTES = 22  # in a batch, the lower byte of them
 
 
 @dataclass(slots=True)
@@ -57,8 +61,9 @@ class TopicOutcomes:
 
 def handle_produce(services: Services, call: Call) -> Body | Awaitable[Body]:
     request: ProduceRequest = call.message
+    append = _refuse_zstd if call.version < ZSTD_FROM and _has_zstd(request) else _append
     topics = [
-        TopicOutcomes(topic.name, topic.topic_id, [_append(services, request, topic, one) for one in topic.partitions])
+        TopicOutcomes(topic.name, topic.topic_id, [append(services, request, topic, one) for one in topic.partitions])
         for topic in request.topics
     ]
     outcomes = [outcome for topic in topics for outcome in topic.partitions]
@@ -87,6 +92,18 @@ def _append(services: Services, request: ProduceRequest, topic: ProduceTopic, wa
     except ClusterError as error:
         outcome.error = error.with_traceback(None)  # whose frames would keep the request
     return outcome
+
+
+def _has_zstd(request: ProduceRequest) -> bool:
+    views = [one.records for topic in request.topics for one in topic.partitions if one.records is not None]
+    return any(len(view) > ATTRIBUTES and view[ATTRIBUTES] & COMPRESSION_MASK == Compression.ZSTD for view in views)
+
+
+def _refuse_zstd(services: Services, _request: ProduceRequest, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
+    """Of the whole request, as Kafka does: who asks in such versions cannot read what he writes (KIP-110)."""
+    tp = TopicPartition(_name_of(services, topic) or "", wanted.index)
+    message = f"{tp}: zstd is taken in produce requests from version {ZSTD_FROM} on"
+    return Outcome(wanted.index, tp, error=ClusterError(ErrorCode.unsupported_compression_type, message))
 
 
 def _name_of(services: Services, topic: ProduceTopic) -> str | None:

@@ -463,6 +463,15 @@ def test_a_compacted_topic_names_the_records_that_it_cannot_take(cluster: LocalC
         assert header.compression == Compression.ZSTD
 
 
+def test_zstd_needs_a_version_that_can_read_it(cluster: LocalCluster) -> None:
+    """KIP-110: a client that old would not be able to fetch its own records."""
+    create(cluster, "zstd")
+    records = build_batch([Record(value=b"v")], compression=Compression.ZSTD)
+    with to_leader(cluster, "zstd") as node:
+        assert produce(node, "zstd", records, version=6).error_code == ErrorCode.unsupported_compression_type
+        assert produce(node, "zstd", records, version=7).error_code == ErrorCode.none
+
+
 def test_records_of_tomorrow_are_refused(cluster: LocalCluster) -> None:
     """More than an hour ahead of the leader's clock, unless the topic allows it."""
     create(cluster, "early")
