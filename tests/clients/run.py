@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from confluent_kafka import ElectionType
+
 from tests.clients.catalogue import CLIENTS
 from tests.clients.driver import Client, NotSupported
 from tests.clients.matrix import Cell, Outcome
@@ -107,14 +109,16 @@ def _strike(scenario: FaultScenario, stages: Sequence[Stage], peer: Peer) -> lis
         barrier.wait(180)
         cells = [future.result() for future in running]
     peer.start(VICTIM)
-    topics = [topic for topic in peer.admin.list_topics(timeout=30).topics if topic.startswith("__")]
-    eventually(lambda: all(_whole(peer, topic) for topic in topics), "the node that was killed is in sync again", 60)
+    eventually(lambda: _restored(peer), f"node {VICTIM} is in sync again and leads what it prefers to lead", 60)
     return cells
 
 
-def _whole(peer: Peer, topic: str) -> bool:
-    found = peer.admin.list_topics(topic, timeout=30).topics[topic].partitions.values()
-    return all(len(place.isrs) == 3 for place in found)
+def _restored(peer: Peer) -> bool:
+    """Ask for the preferred leaders, and look whether they lead."""
+    peer.admin.elect_leaders(ElectionType.PREFERRED, None).result(30)
+    topics = peer.admin.list_topics(timeout=30).topics.values()
+    places = [place for topic in topics if topic.topic == "__consumer_offsets" for place in topic.partitions.values()]
+    return all(len(place.isrs) == 3 and place.leader == place.replicas[0] for place in places)
 
 
 def _through(steps: Iterator[None], stage: Stage, barrier: threading.Barrier) -> None:

@@ -88,6 +88,7 @@ class Stage:
     def group_on(self, node_id: int) -> str:
         """A group whose coordinator is this node."""
         leaders = self.leaders("__consumer_offsets")
+        assert node_id in leaders.values(), f"node {node_id} leads no partition of __consumer_offsets: {leaders}"
         names = (self.name(f"group-{number}") for number in itertools.count())
         return next(name for name in names if leaders[java_hash(name) % len(leaders)] == node_id)
 
