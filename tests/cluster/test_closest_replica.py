@@ -1,4 +1,4 @@
-"""A consumer reads from the replica in its own rack (KIP-392), through librdkafka, and goes on when that node dies."""
+"""Who serves whom: consumers read from the replica in their own rack (KIP-392), and leadership goes back to where it belongs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from tests.cluster.raw import (
     RawConnection,
     address_of,
     create,
+    describe,
     eventually,
     fetch,
     fetch_body,
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    settings = {"rack": "rack-{node_id}", "replica_selector_class": RACK_AWARE_SELECTOR, "leader_rebalance_interval_s": 0}
+    settings = {"rack": "rack-{node_id}", "replica_selector_class": RACK_AWARE_SELECTOR, "leader_rebalance_interval_s": 1}
     with LocalCluster(nodes=3, settings=settings) as cluster:
         yield cluster
 
@@ -89,3 +90,20 @@ def test_a_consumer_moves_there_and_back(cluster: LocalCluster) -> None:
         found += values(consumer, 10)
         cluster.start(follower)
     assert found == [b"%d" % i for i in range(30)]
+
+
+def test_the_preferred_replica_leads_again(cluster: LocalCluster) -> None:
+    """Its node dies, another leads; once it is back and in sync, the controller gives leadership back by itself."""
+    create(cluster, "preferred")
+    preferred = leader_of(cluster, "preferred")
+    assert describe(address_of(cluster, preferred), "preferred").partitions[0].replica_nodes[0] == preferred
+    cluster.kill(preferred)
+    other = address_of(cluster, other_than(cluster, preferred))
+    eventually(lambda: describe(other, "preferred").partitions[0].leader_id not in (preferred, -1))
+    cluster.start(preferred)
+    eventually(lambda: describe(other, "preferred").partitions[0].leader_id == preferred)
+    with RawConnection(address_of(cluster, preferred)) as node:
+        resources = [{"resource_type": 4, "resource_name": str(preferred), "configuration_keys": None}]
+        described = node.ask("describe_configs", 4, resources=resources).results[0].configs
+    shown = {entry.name: entry.value for entry in described}
+    assert (shown["auto.leader.rebalance.enable"], shown["leader.imbalance.check.interval.seconds"]) == ("true", "1")
