@@ -70,6 +70,7 @@ class Stage:
         self.log: list[LogRecord] = []
         self.trace: list[str] = []
         self.uuids = 0
+        self.name = ""  # of a member that a test speaks of
         self.waiters = 0
         self.asked: dict[int, tuple[int, int]] = {}  # by waiter: api key and version
         self.shard = self._new_shard()
