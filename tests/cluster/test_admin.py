@@ -199,7 +199,9 @@ def test_a_name_that_is_taken_is_refused(cluster: LocalCluster, first: RawConnec
 
 def test_to_validate_only_creates_nothing(first: RawConnection) -> None:
     """The answer is as if it had been created, but for the id."""
-    tried = create_topic(first, "tried", num_partitions=-1, replication_factor=-1, validate_only=True)
+    settings = [{"name": "retention.ms", "value": "77"}]
+    tried = create_topic(first, "tried", num_partitions=-1, replication_factor=-1, configs=settings, validate_only=True)
+    assert {entry.name: entry.value for entry in tried.configs if entry.config_source == OF_TOPIC} == {"retention.ms": "77"}
     assert (tried.error_code, tried.num_partitions, tried.replication_factor) == (ErrorCode.none, 1, 3)
     assert tried.topic_id == NO_TOPIC_ID
     assert create_topic(first, "tried", num_partitions=0, validate_only=True).error_code == ErrorCode.invalid_partitions

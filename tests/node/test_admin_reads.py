@@ -144,7 +144,13 @@ def test_clients_are_told_that_no_metrics_are_wanted() -> None:
 )
 def test_pushed_metrics_are_judged_and_fall(change: dict[str, Any], code: ErrorCode) -> None:
     """A client that ends may push once; one with an old subscription asks anew."""
-    message = {"client_instance_id": CLIENT, "subscription_id": 0, "compression_type": 4, "metrics": b"x", "terminating": True}
+    message: dict[str, Any] = {
+        "client_instance_id": CLIENT,
+        "subscription_id": 0,
+        "compression_type": 4,
+        "metrics": b"x",
+        "terminating": True,
+    }
     assert ask(handle_push_telemetry, None, **(message | change)) == {"error_code": code}
 
 
@@ -262,7 +268,7 @@ class Voters:
         )
         controller = SimpleNamespace(target=lambda: targets[0], on_wrong_target=lambda _hint: targets.pop(0))
         cluster = SimpleNamespace(wait_for_change=lambda pause_s: asyncio.sleep(0))
-        view: Any = QuorumView(node_id, SimpleNamespace(status=lambda: status), cluster, controller, self)  # type: ignore[arg-type]
+        view = QuorumView(node_id, SimpleNamespace(status=lambda: status), cluster, controller, self)  # type: ignore[arg-type]
         self.views[node_id] = view
         return view
 
