@@ -64,6 +64,13 @@ class GroupCoordinator:
         replicas.coordinators = self
         cluster.subscribe(self.on_image)
 
+    def close(self) -> None:
+        """The partitions are closed next: whoever waits is told to look elsewhere."""
+        self._to_load.clear()
+        for led in self._led.values():
+            led.leave()
+        self._led.clear()
+
     # --- asking
 
     def ask(self, group_id: str, operation: Operation, *, logs: bool = True) -> Answer:

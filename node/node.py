@@ -255,6 +255,7 @@ class Node:
             self.quorum.stop(timeout_s=5.0)
         else:
             await self.observer.close()
+        self.services.groups.close()
         await self.replicas.close()
         await self._tasks.close()
 

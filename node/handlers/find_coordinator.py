@@ -13,6 +13,7 @@ MANY_KEYS_VERSION = 4
 
 async def handle_find_coordinator(services: Services, call: Call) -> Body:
     message = call.message
+    await services.suspects.news()  # or a client whose coordinator has just died is sent to it again
     if call.version < MANY_KEYS_VERSION:
         return await _find(services, message.key_type, message.key)
     found = {key: await _find(services, message.key_type, key) for key in message.coordinator_keys}

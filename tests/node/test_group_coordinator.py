@@ -154,6 +154,7 @@ class Stage:
 
     async def close(self) -> None:
         assert self.fatal == []
+        self.coordinator.close()
         await self.replicas.close()
         await self.tasks.close()
 
@@ -274,6 +275,16 @@ def test_everybody_who_waits_is_told_when_the_leadership_is_lost() -> None:
         stage.show(leader=2)
         assert (await told(parked), await told(commit)) == ("not_coordinator", "not_coordinator")
         assert await told(stage.join(member_id)) == "not_coordinator"
+
+    staged(scene)
+
+
+def test_everybody_who_waits_is_told_when_the_node_stops() -> None:
+    async def scene(stage: Stage) -> None:
+        commit = stage.commit(5)
+        stage.coordinator.close()
+        assert await told(commit) == "not_coordinator"
+        assert await fetched(stage) == "not_coordinator"
 
     staged(scene)
 
