@@ -86,28 +86,35 @@ class _Draft:
     holdings: list[dict[UUID, list[int]]] = field(init=False)
     loads: list[int] = field(init=False)
     free: dict[UUID, list[int]] = field(init=False)
-    readable: list[list[UUID]] = field(init=False)
+    rank: dict[UUID, int] = field(init=False)  # of the topics in order: to compare ids themselves takes ten times as long
     holders: dict[UUID, dict[int, None]] = field(init=False)  # who holds any of a topic
+    changed: set[int] = field(init=False)  # members that hold anything else than they had
 
     def __post_init__(self) -> None:
         """Everybody keeps what he had and may have still."""
         topics = sorted(frozenset[UUID]().union(*(one.topics for one in self.ordered)))
         taken = {topic: bytearray(self.counts[topic]) for topic in topics}
+        self.rank = {topic: place for place, topic in enumerate(topics)}
         self.holdings = [_kept(one, taken) for one in self.ordered]
         self.loads = [sum(map(len, held.values())) for held in self.holdings]
         self.free = {topic: [index for index, flag in enumerate(flags) if not flag] for topic, flags in taken.items()}
-
-        self.readable = [sorted(one.topics) for one in self.ordered]
-        self.holders = {topic: {} for topic in taken}
+        self.holders = {topic: {} for topic in topics}
+        self.changed = set()
         for member, held in enumerate(self.holdings):
             for topic in held:
                 self.holders[topic][member] = None
+            if self.loads[member] != sum(map(len, self.ordered[member].current.values())):
+                self.changed.add(member)
 
     def result(self) -> dict[str, Partitions]:
         return {
-            one.member_id: {topic: tuple(sorted(held[topic])) for topic in sorted(held) if held[topic]}
-            for one, held in zip(self.ordered, self.holdings, strict=True)
+            one.member_id: self._held(member) if member in self.changed else one.current
+            for member, one in enumerate(self.ordered)
         }
+
+    def _held(self, member: int) -> Partitions:
+        held = self.holdings[member]
+        return {topic: tuple(sorted(held[topic])) for topic in sorted(held, key=self.rank.__getitem__)}
 
     # --- everybody reads the same
 
@@ -135,7 +142,7 @@ class _Draft:
     def hand_out(self) -> None:
         """What is free goes to the least burdened who reads it; topics that have the fewest readers for their size go first."""
         subscribers = _subscribers(self.ordered)
-        for topic in sorted(subscribers, key=lambda topic: (-self.counts[topic] / len(subscribers[topic]), topic)):
+        for topic in sorted(subscribers, key=lambda topic: (-self.counts[topic] / len(subscribers[topic]), self.rank[topic])):
             heap = [(self.loads[member], member) for member in subscribers[topic]]
             heapify(heap)
             for index in self.free[topic]:
@@ -150,6 +157,7 @@ class _Draft:
         Who can reach the poorest, when that can improve nothing, is done with: nobody else can be reached by them. The search
         starts from the poorest, the one who has just come: so its neighbours give, and not the richest at the other end.
         """
+        readable = [sorted(one.topics, key=self.rank.__getitem__) for one in self.ordered]
         heap = [(load, member) for member, load in enumerate(self.loads)]
         heapify(heap)
         sizes = Counter(self.loads)
@@ -160,7 +168,7 @@ class _Draft:
             load, poorest = heappop(heap)
             if poorest in done or load != self.loads[poorest]:
                 continue
-            gives_to, looked_at = self._givers(poorest, done, most)
+            gives_to, looked_at = self._givers(poorest, readable, done, most)
             steps += looked_at
             richest = max(gives_to, key=self.loads.__getitem__)  # the nearest of them, for they are in that order
             if self.loads[richest] < load + 2:
@@ -174,7 +182,9 @@ class _Draft:
             heappush(heap, (self.loads[poorest], poorest))
             heappush(heap, (self.loads[richest], richest))
 
-    def _givers(self, poorest: int, done: set[int], most: int) -> tuple[dict[int, tuple[int, UUID] | None], int]:
+    def _givers(
+        self, poorest: int, readable: list[list[UUID]], done: set[int], most: int
+    ) -> tuple[dict[int, tuple[int, UUID] | None], int]:
         """Who can give something to it, directly or by way of others: to whom, and of which topic. The nearest come first; the
         search ends at one who has the most of all."""
         gives_to: dict[int, tuple[int, UUID] | None] = {poorest: None}
@@ -182,7 +192,7 @@ class _Draft:
         queue = [poorest]
         looked_at = 0
         for receiver in queue:
-            for topic in self.readable[receiver]:
+            for topic in readable[receiver]:
                 if topic not in topics:
                     topics.add(topic)
                     for giver in self.holders[topic]:
@@ -192,7 +202,7 @@ class _Draft:
                             if self.loads[giver] == most:
                                 return gives_to, looked_at
                             queue.append(giver)
-            looked_at += len(self.readable[receiver])
+            looked_at += len(readable[receiver])
         return gives_to, looked_at
 
     def _hand_on(self, giver: int, gives_to: dict[int, tuple[int, UUID] | None]) -> None:
@@ -209,12 +219,14 @@ class _Draft:
         if not held:
             del self.holdings[member][topic], self.holders[topic][member]
         self.loads[member] -= 1
+        self.changed.add(member)
         return index
 
     def _take(self, member: int, topic: UUID, index: int) -> None:
         self.holdings[member].setdefault(topic, []).append(index)
         self.holders[topic][member] = None
         self.loads[member] += 1
+        self.changed.add(member)
 
 
 def _kept(one: Candidate, taken: dict[UUID, bytearray]) -> dict[UUID, list[int]]:

@@ -95,9 +95,10 @@ class GroupUpdates:
             return
         candidates, counts = _candidates(group, self._context.image)
         targets = ASSIGNORS[self.assignor_of(group)](candidates, counts)
-        for member_id in sorted(targets):
-            if group.targets.get(member_id) != targets[member_id]:
-                self._log(TargetAssignment(group.group_id, member_id, targets[member_id]))
+        for member_id, target in sorted(targets.items()):
+            had = group.targets.get(member_id)
+            if had is not target and had != target:
+                self._log(TargetAssignment(group.group_id, member_id, target))
         self._log(TargetEpoch(group.group_id, group.epoch))
 
     def assignor_of(self, group: ConsumerGroup) -> str:

@@ -23,6 +23,8 @@ class Timers:
 
     def set(self, key: Key, at: float) -> None:
         """Instead of the deadline that this key had."""
+        if self._deadlines.get(key) == at:
+            return  # its entry would never be out of date
         self._deadlines[key] = at
         heappush(self._heap, (at, next(self._order), key))
         if len(self._heap) > STALE_MIN + 2 * len(self._deadlines):
