@@ -17,7 +17,7 @@ from .consumer_checks import check_size, static_member_of
 from .consumer_group import ConsumerGroup, Member
 from .consumer_members import Members
 from .consumer_migration import Migration, by_id, by_name
-from .consumer_protocol import PROTOCOL_TYPE, ClassicSubscription, read_subscription, write_assignment
+from .consumer_protocol import PROTOCOL_TYPE, ClassicSubscription, read_subscription, version_of, write_assignment
 from .consumer_records import (
     UNRELEASED_PARTITIONS,
     UNREVOKED_PARTITIONS,
@@ -132,7 +132,7 @@ class ClassicMembers:
         self._members.cancel("sync", group, member)
         self._members.begin_session(group, member, now)
         assigned = {topic_id: tuple(epochs) for topic_id, epochs in member.position.assigned.items()}
-        version = read_subscription(classic.protocols[0].metadata).version
+        version = version_of(classic.protocols[0].metadata)
         self._journal.reply(
             request.waiter,
             {

@@ -16,7 +16,7 @@ from .classic_group import ClassicGroup
 from .classic_replies import join_error, sync_error
 from .codec import Record
 from .consumer_group import ConsumerGroup, Member
-from .consumer_protocol import PROTOCOL_TYPE, ByName, read_assignment, read_subscription, write_assignment
+from .consumer_protocol import PROTOCOL_TYPE, ByName, read_assignment, read_subscription, version_of, write_assignment
 from .consumer_records import (
     ClassicMember,
     ClassicProtocol,
@@ -180,7 +180,7 @@ def _saved(group: ConsumerGroup, member: Member, protocol: str, image: Image) ->
         rebalance_timeout_ms=subscription.rebalance_timeout_ms,
         session_timeout_ms=told.session_timeout_ms,
         subscription=metadata,
-        assignment=write_assignment(by_name(group.targets.get(member.member_id, {}), image), read_subscription(metadata).version),
+        assignment=write_assignment(by_name(group.targets.get(member.member_id, {}), image), version_of(metadata)),
     )
 
 

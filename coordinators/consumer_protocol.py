@@ -53,6 +53,12 @@ def read_subscription(metadata: bytes) -> ClassicSubscription:
     return ClassicSubscription(version, topics, owned, rack_id)
 
 
+def version_of(metadata: bytes) -> int:
+    """The version in which this member reads assignments. One that tells nothing of the kind gets the oldest: of the protocols
+    that a member names, only the one that counts has been looked at."""
+    return max(int.from_bytes(metadata[:2], "big", signed=True), 0)
+
+
 def read_assignment(assignment: bytes) -> ClassicAssignment:
     """Raises DecodeError. A member that was never assigned anything has no bytes."""
     if not assignment:

@@ -227,6 +227,25 @@ def test_when_a_classic_member_leaves_the_heartbeat_of_another_one_gives_away_wh
     check(stage, "=> assigned t[0 1]")
 
 
+def test_metadata_of_a_protocol_that_does_not_count_may_be_anything() -> None:
+    """In a classic group nobody looks at it; the group is upgraded, served and downgraded all the same."""
+    stage = Stage({"t": 2})
+    protocols = [{"name": "mine", "metadata": b""}, {"name": "range", "metadata": subscription_bytes(["t"], {})}]
+    stage.classic_join("", protocols=protocols, group_instance_id="c1")
+    stage.wait(3)
+    (group,) = stage.shard._context.groups.values()
+    assert isinstance(group, ClassicGroup)
+    (c,) = group.members
+    group.protocol = "range"
+    assert stage.join("k", "t")["error_code"] == ErrorCode.none
+    fields = {"group_instance_id": "c1", "protocol_name": "mine"}
+    answer = stage.classic_sync(c, 1, **fields)
+    assert answer is not None
+    assert answer["error_code"] == ErrorCode.rebalance_in_progress
+    stage.beat("k", -1)
+    assert isinstance(stage.shard._context.groups["g"], ClassicGroup)
+
+
 # --- downgrade
 
 
