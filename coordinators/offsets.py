@@ -10,7 +10,6 @@ from struct import Struct as Layout
 from typing import Any
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
-from quorumlog.wire.ids import NO_TOPIC_ID
 from quorumlog.wire.message import Struct
 
 from .classic_group import ClassicGroup, State
@@ -159,10 +158,11 @@ class Offsets:
     def _all_of(self, committed: dict[str, Partitions], *, with_ids: bool) -> Iterator[Body]:
         for name in sorted(committed):
             topic = self._context.image.topics.get(name)
-            if topic is None and with_ids:
-                continue  # deleted: there is no id to name it by
             partitions = [_offset_body(index, offset) for index, offset in sorted(committed[name].items())]
-            yield {"name": name, "topic_id": topic.topic_id if topic is not None else NO_TOPIC_ID, "partitions": partitions}
+            if not with_ids:
+                yield {"name": name, "partitions": partitions}
+            elif topic is not None:  # or it was deleted: there is no id to name it by
+                yield {"topic_id": topic.topic_id, "partitions": partitions}
 
     def _fetched(self, committed: dict[str, Partitions], topic: Struct, version: int) -> Body:
         """A topic that does not exist (any more) has no offsets, which is no error; an unknown id is."""

@@ -15,7 +15,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from ..dispatch import Api, Body, Call
 from ..group_coordinator_replies import Answer
 from ..services import Services
-from .group_requests import all_answered, answered, request_of
+from .group_requests import all_answered, request_of
 
 MANY_GROUPS_VERSION = 8
 OWN_ERROR_VERSION = 2
@@ -36,10 +36,14 @@ class OneGroup:
 def handle_offset_fetch(services: Services, call: Call) -> Body | Awaitable[Body]:
     message = call.message
     if call.version < MANY_GROUPS_VERSION:
-        answer = _ask(services, call, OneGroup(message.group_id, message.topics))
-        return answered(answer, partial(_refused, call))
+        return _answer_one(_ask(services, call, OneGroup(message.group_id, message.topics)), call)
     answers = [_ask(services, call, group) for group in message.groups]
     return _answer_many(answers, [group.group_id for group in message.groups])
+
+
+async def _answer_one(answer: Answer, call: Call) -> Body:
+    outcome = await answer
+    return _refused(call, outcome) if isinstance(outcome, ClusterError) else {"topics": outcome["topics"]}
 
 
 async def _answer_many(answers: list[Answer], group_ids: list[str]) -> Body:
