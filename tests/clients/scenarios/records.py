@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from tests.clients.scenarios import Scenario
@@ -28,8 +29,14 @@ def comes_back(codec: str, at: Stage) -> None:
     compression = None if codec == "none" else codec
     assert at.client.produce(topic, SENT, acks="all", compression=compression) == [(0, index) for index in range(len(SENT))]
     ((*own,),) = at.client.read(topic, 0, (BEGINNING, len(SENT)))
-    assert [message for _, message in own] == SENT
-    assert [message for _, message in at.reference().consume(topic, 0, len(SENT))] == SENT
+    _same(own, "it read")
+    _same(at.reference().consume(topic, 0, len(SENT)), "librdkafka read what it wrote as")
+
+
+def _same(found: Sequence[tuple[int, Message]], who: str) -> None:
+    """AssertionError with the first difference."""
+    for (offset, message), sent in zip(found, SENT, strict=True):
+        assert message == sent, f"{who} {message} at offset {offset}, sent was {sent}"
 
 
 def every_acks(acks: str | int, at: Stage) -> None:
