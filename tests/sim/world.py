@@ -24,6 +24,7 @@ from quorumlog.metadata.image import Image
 from tests.sim.clients.group_workload import GroupWorkload
 from tests.sim.clients.workload import Hang, Workload
 from tests.sim.faults import strike
+from tests.sim.invariants.shards import ShardWatch
 from tests.sim.invariants.sight import Sight, Violation
 from tests.sim.invariants.watch import Watch
 from tests.sim.loop import Process, SimLoop
@@ -73,6 +74,7 @@ class World:
         self._ends: dict[Fault, Callable[[], None]] = {}
         self._background: dict[asyncio.Task[None], None] = {}
         self._groups: GroupWorkload | None = None
+        self._shards = ShardWatch()
 
     @property
     def trace(self) -> str:
@@ -144,9 +146,10 @@ class World:
         await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
         self.note("all is read to the end")
         if self._groups is not None:
-            finishing = self._groups.finish(self._committed_ends(), GROUPS_SETTLE_WITHIN_S)
+            finishing = self._groups.finish(self._committed_ends(), GROUPS_SETTLE_WITHIN_S, self._check_shards)
             await self.loop.create_task(finishing, context=clients.main.context.copy())
             await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
+            self._check_shards()
         await asyncio.sleep(1.0)
         self.watch.finish(self._sight())
         self._judge()
@@ -161,6 +164,9 @@ class World:
             for topic in model.newest.topics.values()
             for number in topic.partitions
         }
+
+    def _check_shards(self) -> None:
+        self.note(f"{self._shards.finish(self._sight())} shards are those of their logs")
 
     def _judge(self) -> None:
         verdict = check(self.history)
@@ -304,7 +310,10 @@ class World:
                 if machine.node is not None:
                     moved.append(machine.node_id)
         if moved:
-            self.watch.look(self._sight(moved))
+            sight = self._sight(moved)
+            self.watch.look(sight)
+            if self.plan.groups is not None:
+                self._shards.look(sight)
 
     def _sight(self, moved: list[int] | None = None) -> Sight:
         nodes = {machine.node_id: machine.node for machine in self.machines.values() if machine.node is not None}

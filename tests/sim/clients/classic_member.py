@@ -12,7 +12,7 @@ from tests.sim.invariants.groups import Key
 
 from .connection import HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, SYNC_GROUP
 from .coordinator import Answer
-from .group_plan import COOPERATIVE
+from .group_plan import COOPERATIVE, MIXED
 from .member import OUT, Member, Out
 from .subscriptions import (
     Subscription,
@@ -24,6 +24,7 @@ from .subscriptions import (
     share_keeping,
 )
 
+METADATA_AGE_S = 1.0
 JOIN_EXTRA_S = 1.0  # over the rebalance timeout
 CONSUMER_PROTOCOL = "consumer"
 NO_GENERATION = -1
@@ -35,6 +36,8 @@ class ClassicMember(Member):
     _generation = NO_GENERATION
     _assigned_in = NO_GENERATION  # the generation of what it owns
     _has_to_join = True
+    _shared_out: dict[str, int] | None = None  # how many partitions each topic had when it shared them out, as the leader
+    _refresh_at = 0.0
 
     @property
     def generation(self) -> int:
@@ -46,7 +49,7 @@ class ClassicMember(Member):
 
     @property
     def _is_cooperative(self) -> bool:
-        return self.plan.protocol == COOPERATIVE
+        return self.speaks == COOPERATIVE
 
     @property
     def _identity(self) -> str:
@@ -54,12 +57,25 @@ class ClassicMember(Member):
         return self.instance_id or self.name
 
     async def _turn(self) -> None:
+        self._look_for_partitions()
         if self._has_to_join:
             await self._join()
         elif self.client.now() >= self._heartbeat_at:
             await self._heartbeat()
         else:
             await self._read_and_commit()
+
+    def _look_for_partitions(self) -> None:
+        """A leader looks whether its topics have grown: then there is more to share out."""
+        if self._shared_out is None or self.client.now() < self._refresh_at:
+            return
+        self._refresh_at = self.client.now() + METADATA_AGE_S
+        if self._shared_out != self._partition_counts():
+            self._shared_out, self._has_to_join = None, True
+        self.client.refresh()
+
+    def _partition_counts(self) -> dict[str, int]:
+        return {topic: len(self.client.topics[topic].leaders) for topic in self.plan.topics if topic in self.client.topics}
 
     # --- joining
 
@@ -76,7 +92,7 @@ class ClassicMember(Member):
             "member_id": self.member_id,
             "group_instance_id": self.instance_id,
             "protocol_type": CONSUMER_PROTOCOL,
-            "protocols": [{"name": self.plan.protocol, "metadata": encode_subscription(subscription)}],
+            "protocols": [{"name": self.speaks, "metadata": encode_subscription(subscription)}],
             "reason": None,
         }
         answer = await self.coordinator.ask(JOIN_GROUP, body, extra_s=self.plan.rebalance_timeout_s + JOIN_EXTRA_S)
@@ -91,6 +107,7 @@ class ClassicMember(Member):
 
     async def _sync(self, joined: Struct) -> None:
         self.doing = f"waits for its assignment in generation {self._generation}"
+        self._shared_out = None
         is_leader = joined.leader == self.member_id and not joined.skip_assignment
         shares = await self._share_out(joined) if is_leader else {}
         body = {
@@ -113,13 +130,15 @@ class ClassicMember(Member):
     async def _share_out(self, joined: Struct) -> dict[str, list[Key]]:
         while any(topic not in self.client.topics for topic in self.plan.topics):
             await self.client.refreshed_metadata()
+        self._shared_out = self._partition_counts()
         partitions = [(topic, number) for topic in self.plan.topics for number in self.client.topics[topic].leaders]
         claims = {member.member_id: decode_subscription(member.metadata) for member in joined.members}
         return share_keeping(claims, partitions) if self._is_cooperative else share_in_turn(claims, partitions)
 
     async def _take_over(self, answer: Answer, assigned: tuple[Key, ...]) -> None:
         now, who, generation = self.client.now(), answer.node_id, self._generation
-        self.book.on_assigned(self._identity, generation, assigned, node_id=who, asked_at=answer.asked_at, now=now)
+        if self.plan.protocol != MIXED:  # there a generation is an epoch, and members are in different ones
+            self.book.on_assigned(self._identity, generation, assigned, node_id=who, asked_at=answer.asked_at, now=now)
         self.book.on_told(self.name, assigned, node_id=who, asked_at=answer.asked_at, now=now)
         self._assigned_in = generation
         self._has_to_join = False

@@ -7,14 +7,15 @@ from typing import Any
 
 from .plan import BEGIN_S, COMPRESSIONS, ClientPlan, Op, TopicPlan, WorkloadPlan
 
-EAGER, COOPERATIVE, CONSUMER, SIMPLE = "eager", "cooperative", "consumer", "simple"
+EAGER, COOPERATIVE, CONSUMER, MIXED, SIMPLE = "eager", "cooperative", "consumer", "mixed", "simple"
 SENDS_PER_S = 12
 POLLS_PER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """`protocol`: eager and cooperative are the classic one's two ways, consumer is KIP-848's, simple has no members at all.
+    """`protocol`: eager and cooperative are the classic one's two ways, consumer is KIP-848's; a mixed group has members that
+    speak either, each life as `speaks` says, so that the group changes its protocol; simple has no members at all.
     `statics`: so many of its members, the first, keep their instance id over all their lives.
     """
 
@@ -29,15 +30,24 @@ class GroupPlan:
     commit_every_s: float
     assignor: str = "uniform"
 
+    def speaks(self, member: int, life: int) -> str:
+        """What a member speaks in one of its lives."""
+        if self.protocol != MIXED:
+            return self.protocol
+        return (COOPERATIVE, CONSUMER)[(member + life) % 2]
+
 
 @dataclass(frozen=True, slots=True)
 class GroupOp:
-    """`action` at `at` seconds: of a member join, leave or crash; of somebody outside fetch (what is committed) or commit."""
+    """`action` at `at` seconds: of a member join, leave, crash, or stall (for so long it does nothing, and then goes on as if
+    nothing had been); of somebody outside fetch (what is committed) or commit.
+    """
 
     at: float
     group: int
     member: int
     action: str
+    lasts_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ def _draw_group(rng: random.Random, name: str, topics: tuple[str, ...]) -> Group
     members = rng.randint(1, 4)
     return GroupPlan(
         name,
-        rng.choice((EAGER, COOPERATIVE, CONSUMER, CONSUMER)),
+        rng.choice((EAGER, COOPERATIVE, CONSUMER, CONSUMER, MIXED)),
         tuple(sorted(rng.sample(topics, rng.randint(1, len(topics))))),
         members,
         rng.choice((0, 0, 0, 1, members)),
@@ -98,7 +108,10 @@ def _draw_lives(rng: random.Random, group: int, member: int, lasts_s: float) -> 
     ops, at = [], rng.uniform(BEGIN_S, rng.choice((BEGIN_S + 0.3, lasts_s / 2)))
     while at < lasts_s:
         ops.append(GroupOp(round(at, 4), group, member, "join"))
-        at += rng.choice((rng.uniform(0.2, 2.0), rng.uniform(1.0, lasts_s), lasts_s))
+        begun, at = at, at + rng.choice((rng.uniform(0.2, 2.0), rng.uniform(1.0, lasts_s), lasts_s))
+        if rng.random() < 0.4 and at - begun > 0.5:
+            stalls_at = rng.uniform(begun + 0.3, min(at, lasts_s))
+            ops.append(GroupOp(round(stalls_at, 4), group, member, "stall", round(rng.uniform(0.1, 6.0), 4)))
         if at < lasts_s and (member or rng.random() < 0.5):
             ops.append(GroupOp(round(at, 4), group, member, rng.choice(("leave", "leave", "crash"))))
             at += rng.choice((0.0, rng.uniform(0.0, 1.0), rng.uniform(0.0, 4.0), lasts_s if member else 0.5))
@@ -133,9 +146,14 @@ def draw_produced(rng: random.Random, nodes: int, lasts_s: float) -> WorkloadPla
         ClientPlan("idempotent", compression=rng.choice(COMPRESSIONS), delivery_timeout_s=rng.choice((3.0, 10.0))),
         ClientPlan("plain", delivery_timeout_s=3.0),
         ClientPlan("reader", topics=tuple(names), max_wait_s=0.2),
+        ClientPlan("admin"),
     )
     ops = [_draw_send(rng, number, topics, lasts_s) for number in range(int(lasts_s * SENDS_PER_S))]
     ops += [Op(_time(rng, lasts_s), 2, "poll") for _ in range(int(lasts_s * POLLS_PER_S))]
+    if rng.random() < 0.3:
+        grown = rng.choice(topics)
+        ops.append(Op(_time(rng, lasts_s), 3, "create-partitions", grown.name, count=grown.partitions + 2))
+        ops += [replace(_draw_send(rng, 10_000 + n, (grown,), lasts_s), partition=grown.partitions + n % 2) for n in range(10)]
     return WorkloadPlan(topics, clients, tuple(sorted(ops, key=lambda op: op.at)))
 
 

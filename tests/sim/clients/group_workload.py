@@ -2,7 +2,7 @@
 
     groups = GroupWorkload(plan, wire, node_ids, rng, record, note)
     await groups.run()                    faults go on meanwhile
-    await groups.finish(ends, timeout_s)  everything has healed, nobody produces any more; `ends`: where each partition ends
+    await groups.finish(ends, timeout_s, on_settled)  everything has healed, nobody produces; `ends`: of each partition
 
 At the end every group that has members is stable, every partition has one owner and is read to the end; then all leave, and
 what was committed is asked for once more.
@@ -10,7 +10,7 @@ what was committed is asked for once more.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from quorumlog.checker.history import Operation
 from quorumlog.wire.errors import ErrorCode
@@ -23,7 +23,7 @@ from .client import Client
 from .connection import OFFSET_COMMIT
 from .consumer_member import ConsumerMember
 from .coordinator import Coordinator, Unanswered
-from .group_plan import CONSUMER, GroupOp, GroupPlan, GroupsPlan
+from .group_plan import CONSUMER, COOPERATIVE, EAGER, MIXED, GroupOp, GroupPlan, GroupsPlan
 from .member import Member, _by_topic, _worst_code, commit_body, offsets_of
 from .processes import Processes
 from .workload import Hang, _all_of
@@ -87,7 +87,7 @@ class GroupWorkload:
         note: Callable[[str], None],
     ) -> None:
         self.plan = plan
-        self.books = [GroupBook(group.name) for group in plan.groups]
+        self.books = [GroupBook(group.name, keeps_epochs=group.protocol != MIXED) for group in plan.groups]
         self._wire = wire
         self._node_ids = list(node_ids)
         self._rng = rng
@@ -126,6 +126,8 @@ class GroupWorkload:
         match op.action:
             case "join":
                 self._join(op.group, op.member)
+            case "stall":
+                self._members[op.group, op.member].stall(op.lasts_s)
             case "leave":
                 await self._leave(op.group, op.member)
             case "crash":
@@ -139,10 +141,11 @@ class GroupWorkload:
         life = self._lives[group, place] = self._lives.get((group, place), 0) + 1
         name = f"{plan.name}-{place}.{life}"
         instance_id = f"{plan.name}-static-{place}" if place < plan.statics else None
-        kind = ConsumerMember if plan.protocol == CONSUMER else ClassicMember
-        member = kind(name, plan, instance_id, self._client(name), self.books[group], self._processes, self._record)
+        speaks, book, client = plan.speaks(place, life), self.books[group], self._client(name)
+        kind = ConsumerMember if speaks == CONSUMER else ClassicMember
+        member = kind(name, plan, instance_id, client, book, self._processes, self._record, speaks=speaks)
         self._members[group, place] = member
-        self._note(f"{name} begins")
+        self._note(f"{name} begins, {speaks}")
         self._tasks[member] = self._loop.create_task(self._live(member), name=name)
 
     async def _live(self, member: Member) -> None:
@@ -183,13 +186,14 @@ class GroupWorkload:
 
     # --- the end
 
-    async def finish(self, ends: Mapping[Key, int], timeout_s: float) -> None:
+    async def finish(self, ends: Mapping[Key, int], timeout_s: float, on_settled: Callable[[], None]) -> None:
         """Raises Hang, and Violation for what does not fit together over the whole run."""
         try:
             await self._until_settled(ends, timeout_s)
+            on_settled()
             await self._leave_all(timeout_s)
             for outsider in self._outsiders:
-                await self._committed(outsider)
+                await self._committed(outsider, ends)
             for book in self.books:
                 book.finish(self._note)
         finally:
@@ -224,24 +228,25 @@ class GroupWorkload:
         for member in members:
             if not member.is_settled:
                 return f"{member.name} is not settled"
-        if plan.protocol != CONSUMER and len({member.generation for member in members}) > 1:
+        if plan.protocol in (EAGER, COOPERATIVE) and len({member.generation for member in members}) > 1:
             return f"members of group {plan.name} are in generations {sorted({member.generation for member in members})}"
         owned = sorted(key for member in members for key in member.owned)
         wanted = sorted(key for key in ends if key[0] in plan.topics)
         return None if owned == wanted else f"members of group {plan.name} own {named(owned)} of {named(wanted)}"
 
     async def _unread(self, outsider: Outsider, ends: Mapping[Key, int]) -> str | None:
-        committed = await self._committed(outsider)
+        committed = await self._committed(outsider, ends)
         for key, end in ends.items():
             if key[0] in outsider.plan.topics and committed.get(key, 0) < end:
                 return f"group {outsider.plan.name} has committed {committed.get(key, 0)} of {end} of {named([key])}"
         return None
 
-    async def _committed(self, outsider: Outsider) -> dict[Key, int]:
+    async def _committed(self, outsider: Outsider, keys: Iterable[Key]) -> dict[Key, int]:
+        wanted = [key for key in keys if key[0] in outsider.plan.topics]
         deadline = self._loop.time() + AT_THE_END_MAX_S
         while True:
             try:
-                return await outsider.fetch(outsider.keys())
+                return await outsider.fetch(wanted)
             except Unanswered as error:
                 if self._loop.time() > deadline:
                     raise Hang(f"the offsets of group {outsider.plan.name} are not answered at the end: {error}") from None

@@ -21,7 +21,7 @@ from .assigned_reader import AssignedReader
 from .client import Client
 from .connection import OFFSET_COMMIT
 from .coordinator import Answer, Coordinator, Unanswered
-from .group_plan import GroupPlan
+from .group_plan import COOPERATIVE, EAGER, GroupPlan
 from .processes import Processes
 
 POLL_S = 0.1
@@ -52,9 +52,12 @@ class Member(ABC):
         book: GroupBook,
         processes: Processes,
         record: Callable[[Operation], None],
+        *,
+        speaks: str,
     ) -> None:
         self.name = name  # of this life: no other has it
         self.plan = plan
+        self.speaks = speaks
         self.instance_id = instance_id
         self.client = client
         self.book = book
@@ -68,6 +71,7 @@ class Member(ABC):
         self._heartbeat_at = 0.0
         self._commit_at = 0.0
         self._is_leaving = False
+        self._stalls_s = 0.0
         client.want(plan.topics)
 
     # --- for the workload
@@ -89,6 +93,10 @@ class Member(ABC):
     def leave(self) -> None:
         """Soon, after what it is doing."""
         self._is_leaving = True
+
+    def stall(self, seconds: float) -> None:
+        """Soon, between reading and committing."""
+        self._stalls_s = seconds
 
     async def close(self) -> None:
         """End it, as it is."""
@@ -130,6 +138,9 @@ class Member(ABC):
         await self._adopt()
         self.doing = "polls"
         await self.reader.poll()
+        if self._stalls_s:
+            stalls_s, self._stalls_s, self.doing = self._stalls_s, 0.0, "does nothing"
+            await asyncio.sleep(stalls_s)
         if self.client.now() >= self._commit_at:
             self._commit_at = self.client.now() + self.plan.commit_every_s
             await self._commit(list(self.owned))
@@ -186,7 +197,7 @@ class Member(ABC):
             self._check(answer, "OffsetCommit")
         for key, (offset, _) in places.items():
             self._committed[key] = offset
-            told = generation if self.plan.protocol != "consumer" else -1
+            told = generation if self.plan.protocol in (EAGER, COOPERATIVE) else -1
             self.book.on_committed(key, token, generation=told, asked_at=answer.asked_at, now=self.client.now())
         self.book.on_shown(self.name, node_id=EVERYBODY, asked_at=answer.asked_at)
         return True

@@ -21,8 +21,8 @@ def test_drawn_groups_use_everything() -> None:
     plans = [draw_groups_plan(seed).groups for seed in range(60)]
     groups = [group for plan in plans if plan is not None for group in plan.groups]
     ops = [op for plan in plans if plan is not None for op in plan.ops]
-    assert {group.protocol for group in groups} == {"eager", "cooperative", "consumer", "simple"}
-    assert {op.action for op in ops} == {"join", "leave", "crash", "fetch", "commit"}
+    assert {group.protocol for group in groups} == {"eager", "cooperative", "consumer", "mixed", "simple"}
+    assert {op.action for op in ops} == {"join", "leave", "crash", "stall", "fetch", "commit"}
     assert any(group.statics for group in groups)
     joins = sum(op.action == "join" for op in ops)
     assert joins > sum(group.members for group in groups)
@@ -42,3 +42,5 @@ def test_no_place_is_taken_twice() -> None:
                 present.add(place)
             elif op.action in ("leave", "crash"):
                 present.remove(place)
+            elif op.action == "stall":
+                assert place in present

@@ -50,6 +50,7 @@ class GroupBook:
     """One group, over all its members and their lives."""
 
     name: str
+    keeps_epochs: bool = True  # a group that is empty as it changes its protocol begins anew
     registers: dict[Key, Register] = field(default_factory=dict)
     processed: dict[Key, set[int]] = field(default_factory=dict)
     processed_to: dict[Key, int] = field(default_factory=dict)  # all below were
@@ -129,7 +130,8 @@ class GroupBook:
 
     def on_joined(self, member: str, epoch: int, *, node_id: int, asked_at: float, now: float) -> None:
         """A join is logged: its epoch is no older than any that was told before it."""
-        self._check_rises("epoch", epoch, node_id=EVERYBODY, asked_at=asked_at)
+        if self.keeps_epochs:
+            self._check_rises("epoch", epoch, node_id=EVERYBODY, asked_at=asked_at)
         self.epochs[member] = epoch
         self._rise(epoch, node_id, now)
 
