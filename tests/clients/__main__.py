@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from tests.clients.catalogue import CLIENTS
 from tests.clients.driver import Client
 from tests.clients.matrix import Cell, Matrix, Outcome
 from tests.clients.peers import PEERS
-from tests.clients.run import Programs, report, run_faults, run_scenarios
+from tests.clients.run import TOOLS, Programs, report, run_faults, run_scenarios, run_tools
+
+PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.clients", description=__doc__)
-    parser.add_argument("--only", default="", help=f"of {','.join(CLIENTS)}")
+    parser.add_argument("--only", default="", help=f"of {','.join([*CLIENTS, *TOOLS])}")
     parser.add_argument("--peer", choices=PEERS, default="quorumlog", help="the cluster that they talk to")
     parser.add_argument(
         "-k", "--scenario", default="", help="only scenarios whose title contains one of these, separated by commas"
@@ -43,7 +46,12 @@ def start(programs: Programs, names: list[str], stack: ExitStack) -> tuple[list[
 
 def main() -> int:
     chosen = arguments()
-    names = [name for name in CLIENTS if not chosen.only or name in chosen.only.split(",")]
+    only = [name for name in chosen.only.split(",") if name]
+    if unknown := set(only) - set(CLIENTS) - set(TOOLS):
+        print(f"no such client: {', '.join(sorted(unknown))}; there are {', '.join([*CLIENTS, *TOOLS])}", file=sys.stderr)
+        return 2
+    names = [name for name in CLIENTS if not only or name in only]
+    tool_names = [name for name in TOOLS if not only or name in only]
     words = chosen.scenario.split(",")
 
     def is_chosen(title: str) -> bool:
@@ -56,11 +64,20 @@ def main() -> int:
         programs = Programs(peer, logs)
         running, cells = start(programs, names, stack)
         versions = {client.name: client.version for client in running}
+        aside = stack.enter_context(ThreadPoolExecutor(1)).submit(run_tools, peer, tool_names, versions, is_chosen)
         cells += run_scenarios(programs, running, is_chosen)
+        cells += aside.result()
         cells += run_faults(programs, running, peer, is_chosen)
         bugs = peer.bugs()
     matrix = Matrix(peer.name, versions, cells)
-    print(matrix.json()) if chosen.output == "json" else matrix.show(names)
+    tables = [clients for clients in (names, *([name] for name in tool_names)) if clients]
+    if chosen.output == "json":
+        print(matrix.json())
+    else:
+        for clients in tables:
+            matrix.show(clients)
+    if chosen.write:
+        matrix.write(PAGE, tables)
     for line in bugs:
         print(f"the cluster has logged: {line}", file=sys.stderr)
     not_run = [cell for cell in cells if cell.outcome == Outcome.NOT_RUN]

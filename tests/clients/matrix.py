@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +30,7 @@ class Cell:
 SIGNS = {Outcome.PASSED: "passed", Outcome.FAILED: "**failed**", Outcome.NOT_SUPPORTED: "–", Outcome.NOT_RUN: "NOT RUN"}
 COLOURS = {Outcome.PASSED: "green", Outcome.FAILED: "bold red", Outcome.NOT_SUPPORTED: "dim", Outcome.NOT_RUN: "yellow"}
 WIDTH = 150  # where there is no terminal
-BEGIN, END = "<!-- written by `python -m tests.clients --write` -->", "<!-- end -->"
+BEGIN, END = "<!-- written by `make clients ARGS=--write`: do not edit -->\n", "<!-- end -->\n"
 
 
 @dataclass(slots=True)
@@ -71,6 +72,12 @@ class Matrix:
             lines.append(_line([title, *(SIGNS[cells[client].outcome] if client in cells else "" for client in clients)]))
             last = section
         return "\n".join(lines) + "\n"
+
+    def write(self, page: Path, tables: Sequence[Sequence[str]]) -> None:
+        """Put the tables between the page's two marks."""
+        before, _, rest = page.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        page.write_text(before + BEGIN + "".join("\n" + self.markdown(clients) for clients in tables) + "\n" + END + after)
 
     def json(self) -> str:
         cells = [asdict(cell) for cell in self.cells]

@@ -6,10 +6,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import ElectionType
 
+from tests.clients import tools
+from tests.clients.cache import LackingError, kafka_version
 from tests.clients.catalogue import CLIENTS
 from tests.clients.driver import Client, NotSupported
 from tests.clients.matrix import Cell, Outcome
@@ -20,6 +23,11 @@ from tests.clients.stage import Stage, eventually
 SCENARIOS: list[Scenario] = [*records.SCENARIOS, *groups.SCENARIOS, *admin.SCENARIOS]
 FAULT_SECTION = "faults"
 SIDE_BY_SIDE = 3
+# name -> section, what is done, the command before a tool's name, the version
+TOOLS = {
+    "kafka-tools": ("Kafka's tools", tools.KAFKA_TOOLS, tools.java_command, kafka_version),
+    "kcat": ("kcat", tools.KCAT, tuple, tools.kcat_version),
+}
 VICTIM = 2
 
 Chosen = Callable[[str], bool]
@@ -85,9 +93,26 @@ def _run(stage: Stage, scenario: Scenario) -> Cell:
     return judged(scenario.section, scenario.title, stage.client.name, perform)
 
 
+def run_tools(peer: Peer, names: Sequence[str], versions: dict[str, str], chosen: Chosen) -> list[Cell]:
+    """Kafka's command-line tools and kcat, one program after the other; `versions` gets theirs."""
+    cells: list[Cell] = []
+    for name in names:
+        section, works, find, version = TOOLS[name]
+        try:
+            bench = tools.Bench(peer, find())
+            versions[name] = version()
+        except LackingError as error:
+            cells.append(report(Cell(section, "all", name, Outcome.NOT_RUN, str(error))))
+            continue
+        cells += [judged(section, title, name, partial(work, bench)) for title, work in works.items() if chosen(title)]
+    return cells
+
+
 def run_faults(programs: Programs, clients: Sequence[Client], peer: Peer, chosen: Chosen) -> list[Cell]:
     """One kill each scenario, of one node, for all clients; then the node comes back."""
     cells: list[Cell] = []
+    if not clients:
+        return cells
     for scenario in faults.SCENARIOS:
         if chosen(scenario.title):
             cells += _strike(scenario, [programs.stage(client) for client in clients], peer)

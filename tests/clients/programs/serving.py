@@ -190,7 +190,12 @@ def _answer(program: Program, request: dict[str, Any]) -> None:
         if isinstance(error, AttributeError) and hasattr(program, name):
             say({"id": number, "error": {"code": None, "text": traceback.format_exc(limit=-3)}})
         else:
-            say({"id": number, "unsupported": f"the library has nothing for {name}" if isinstance(error, AttributeError) else str(error)})
+            say(
+                {
+                    "id": number,
+                    "unsupported": f"the library has nothing for {name}" if isinstance(error, AttributeError) else str(error),
+                }
+            )
     except Refused as error:
         say({"id": number, "error": {"code": error.code, "text": str(error)}})
     except Exception as error:
