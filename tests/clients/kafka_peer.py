@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -26,8 +27,8 @@ from tests.clients import cache
 HOST = "127.0.0.1"
 READY_TIMEOUT_S = 90
 CONTROLLER_PORT_OFFSET = 100
-JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.showDateTime=true")
-LOG_LEVEL = "-Dorg.slf4j.simpleLogger.defaultLogLevel="
+QUICK_JVM = ("-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+LOGGING = ("-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
 
 # What a test cannot wait for; all else is Kafka's default, or what three nodes need.
 SETTINGS = {
@@ -46,12 +47,29 @@ SETTINGS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the nodes run: the default is quick to start and small, for tests; benchmarks measure another."""
+
+    settings: Mapping[str, str]
+    jvm: tuple[str, ...]
+    command_prefix: Callable[[int], list[str]] = lambda _: []
+    host: Callable[[int], str] = lambda _: HOST
+
+
+QUICK = Setup(SETTINGS, QUICK_JVM)
+
+
 class KafkaCluster:
     """Kafka's processes, all up within the `with` block; they and their data go with it."""
 
-    def __init__(self, nodes: int = 3, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, nodes: int = 3, settings: Mapping[str, str] | None = None, *, setup: Setup = QUICK, parent: Path | None = None
+    ) -> None:
+        """`parent` is where its directory is made, by default where temporary files are."""
         self._node_ids = range(1, nodes + 1)
-        self._settings = SETTINGS | dict(settings or {})
+        self._setup, self._parent = setup, parent
+        self._settings = dict(setup.settings) | dict(settings or {})
         if nodes < 3:
             small = {"offsets.topic.replication.factor": str(nodes), "transaction.state.log.replication.factor": str(nodes)}
             small |= {"transaction.state.log.min.isr": "1", "default.replication.factor": str(nodes), "min.insync.replicas": "1"}
@@ -60,7 +78,7 @@ class KafkaCluster:
 
     def __enter__(self) -> Self:
         self._java, self._classpath = cache.java(), cache.classpath()
-        self.directory = Path(tempfile.mkdtemp(prefix="kafka-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="kafka-", dir=self._parent))
         self._ports = ReservedPorts(len(self._node_ids))
         try:
             self._format()
@@ -85,9 +103,12 @@ class KafkaCluster:
     def _port(self, node_id: int) -> int:
         return self._ports.base_port + node_id - 1
 
+    def _address(self, node_id: int, offset: int = 0) -> str:
+        return f"{self._setup.host(node_id)}:{self._port(node_id) + offset}"
+
     @property
     def bootstrap_servers(self) -> str:
-        return ",".join(f"{HOST}:{self._port(node_id)}" for node_id in self._node_ids)
+        return ",".join(self._address(node_id) for node_id in self._node_ids)
 
     @property
     def node_ids(self) -> list[int]:
@@ -95,35 +116,58 @@ class KafkaCluster:
 
     def segments(self, topic: str, partition: int) -> list[Path]:
         """The segment files of a partition on some node, by ascending offset."""
-        return sorted((self.directory / "data-1" / f"{topic}-{partition}").glob("*.log"))
+        return sorted((self.data_dir(1) / f"{topic}-{partition}").glob("*.log"))
+
+    def data_dir(self, node_id: int) -> Path:
+        return self.directory / f"data-{node_id}"
+
+    def pid(self, node_id: int) -> int | None:
+        """The pid of a node's process, or None if it does not run."""
+        process = self._running.get(node_id)
+        return process.pid if process else None
 
     def kill(self, node_id: int) -> None:
         self._end(node_id, signal.SIGKILL)
 
-    def start(self, node_id: int) -> None:
+    def stop(self, node_id: int) -> None:
+        """A controlled shutdown: it hands over leadership first."""
+        self._end(node_id, signal.SIGTERM)
+
+    def pause(self, node_id: int) -> None:
+        self._running[node_id].send_signal(signal.SIGSTOP)
+
+    def resume(self, node_id: int) -> None:
+        self._running[node_id].send_signal(signal.SIGCONT)
+
+    def start(self, node_id: int, *, wait: bool = True) -> None:
         self._spawn(node_id)
-        self._wait(node_id)
+        if wait:
+            self._wait(node_id)
+
+    def wait_ready(self) -> None:
+        for node_id in self._running:
+            self._wait(node_id)
 
     def log(self, node_id: int) -> str:
         return (self.directory / f"node-{node_id}.log").read_text(errors="replace")
 
     def _properties(self, node_id: int) -> str:
-        voters = ",".join(f"{each}@{HOST}:{self._port(each) + CONTROLLER_PORT_OFFSET}" for each in self._node_ids)
-        listeners = f"PLAINTEXT://{HOST}:{self._port(node_id)},CONTROLLER://{HOST}:{self._port(node_id) + CONTROLLER_PORT_OFFSET}"
+        voters = ",".join(f"{each}@{self._address(each, CONTROLLER_PORT_OFFSET)}" for each in self._node_ids)
+        listeners = f"PLAINTEXT://{self._address(node_id)},CONTROLLER://{self._address(node_id, CONTROLLER_PORT_OFFSET)}"
         own = {
             "process.roles": "broker,controller",
             "node.id": str(node_id),
             "controller.quorum.voters": voters,
             "listeners": listeners,
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self._port(node_id)}",
+            "advertised.listeners": f"PLAINTEXT://{self._address(node_id)}",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(self.directory / f"data-{node_id}"),
+            "log.dirs": str(self.data_dir(node_id)),
         }
         return "".join(f"{name}={value}\n" for name, value in (own | self._settings).items())
 
     def _format(self) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-        command = [self._java, *JVM, LOG_LEVEL + "warn", "-cp", self._classpath, "kafka.tools.StorageTool", "format"]
+        command = [self._java, *QUICK_JVM, *LOGGING, "-cp", self._classpath, "kafka.tools.StorageTool", "format"]
         for node_id in self._node_ids:
             path = self.directory / f"node-{node_id}.properties"
             path.write_text(self._properties(node_id))
@@ -132,7 +176,8 @@ class KafkaCluster:
                 raise RuntimeError(f"kafka-storage format: {done.stdout}{done.stderr}")
 
     def _spawn(self, node_id: int) -> None:
-        command = [self._java, "-Xmx400m", *JVM, LOG_LEVEL + "warn", "-cp", self._classpath, "kafka.Kafka"]
+        command = [*self._setup.command_prefix(node_id), self._java, *self._setup.jvm]
+        command += [*LOGGING, "-cp", self._classpath, "kafka.Kafka"]
         command.append(str(self.directory / f"node-{node_id}.properties"))
         log_file = self.directory / f"node-{node_id}.log"
         self._running[node_id] = spawn(command, log_file, os.environ, die_with_parent=True)
@@ -143,7 +188,7 @@ class KafkaCluster:
         while time.monotonic() < deadline:
             if self._running[node_id].poll() is not None:
                 break
-            with contextlib.suppress(OSError), socket.create_connection((HOST, self._port(node_id)), 1):
+            with contextlib.suppress(OSError), socket.create_connection((self._setup.host(node_id), self._port(node_id)), 1):
                 return
             time.sleep(0.1)
         raise RuntimeError(f"Kafka's node {node_id} is not ready:\n" + self.log(node_id)[-4000:])
