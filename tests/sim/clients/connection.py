@@ -28,11 +28,11 @@ VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
     INIT_PRODUCER_ID: 4,
     EPOCH_END: 4,
     CREATE_PARTITIONS: 3,
-    ALTER_PARTITION_REASSIGNMENTS: 0,
 }
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = range(8, 15)
 CONSUMER_GROUP_HEARTBEAT = 68
-GROUP_VERSIONS = {  # of the Java client 4.0
+VERSIONS_OF_FEW = {  # of the Java client 4.0; who asks for them finds out whether they are offered
+    ALTER_PARTITION_REASSIGNMENTS: 0,
     OFFSET_COMMIT: 9,
     OFFSET_FETCH: 9,
     FIND_COORDINATOR: 6,
@@ -42,7 +42,7 @@ GROUP_VERSIONS = {  # of the Java client 4.0
     SYNC_GROUP: 5,
     CONSUMER_GROUP_HEARTBEAT: 1,
 }
-SPOKEN = VERSIONS | GROUP_VERSIONS
+SPOKEN = VERSIONS | VERSIONS_OF_FEW
 SIZE = struct.Struct(">i")
 ANSWER_BYTES_MAX = 64 << 20
 UNANSWERED_MAX = 100  # requests on one connection
@@ -109,7 +109,7 @@ class Connection:
         """Ask; the node has `extra_s` more than the usual time. Nothing is sent, and nobody told, of a lost connection."""
         assert not self._is_lost, "the connection is lost"
         assert len(self._pending) < UNANSWERED_MAX, f"{len(self._pending)} requests are unanswered"
-        if api_key in GROUP_VERSIONS:
+        if api_key in VERSIONS_OF_FEW:
             self._check_offered(api_key)
         version, correlation_id = SPOKEN[api_key], next(self._correlation_ids)
         header = encode_request_header(RequestHeader(api_key, version, correlation_id, self._client_id))
