@@ -67,7 +67,7 @@ class Names:
         """Raises TOPIC_ALREADY_EXISTS, or INVALID_TOPIC_EXCEPTION for one that is too much like another."""
         holder = self._taken.get(_collision_key(name))
         if holder == name:
-            raise ClusterError(ErrorCode.topic_already_exists, f"topic {name!r} exists")
+            raise ClusterError(ErrorCode.topic_already_exists, f"topic {name!r} already exists")
         if holder is not None:
             raise ClusterError(
                 ErrorCode.invalid_topic_exception, f"topic name {name!r} differs from {holder!r} only in '.' and '_'"

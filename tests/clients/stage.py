@@ -48,9 +48,13 @@ class Stage:
         settings = {key.replace("_", "."): value for key, value in configs.items()}
         admin = self.peer.admin
         admin.create_topics([NewTopic(topic, partitions, 3, config=settings)])[topic].result(30)
+        self.known_everywhere(topic, partitions)
+        return topic
+
+    def known_everywhere(self, topic: str, partitions: int) -> None:
+        """Wait until every node knows leaders of so many partitions: a client may ask any."""
         for address in self.peer.bootstrap_servers.split(","):
             eventually(lambda: _led(address, topic) == partitions, f"{address} knows the leaders of {topic}")  # noqa: B023
-        return topic
 
     def name(self, name: str) -> str:
         return f"{self._prefix}-{name}"

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from tests.clients.stage import eventually
 from tests.cluster.libraries import Confluent, Message
 
 TIMEOUT_S = 90
+NOW_MS = int(time.time() * 1000)
 TOOLS = "org.apache.kafka.tools."
 
 
@@ -116,7 +118,7 @@ def groups(at: Bench) -> None:
 
 def offsets(at: Bench) -> None:
     topic = at.topic("tool-offsets", 2)
-    at.reference.produce(topic, [Message(b"%d" % number, timestamp_ms=None) for number in range(7)])
+    at.reference.produce(topic, [Message(b"%d" % number, timestamp_ms=NOW_MS + number) for number in range(7)])
     holds(at.ask("GetOffsetShell", "--topic", topic, "--time", "-1"), rf"{topic}:0:7", rf"{topic}:1:0")
     holds(at.ask("GetOffsetShell", "--topic", topic, "--time", "-2"), rf"{topic}:0:0")
     holds(at.ask("GetOffsetShell", "--topic", topic, "--time", "-3"), rf"{topic}:0:6")

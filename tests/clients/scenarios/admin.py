@@ -16,6 +16,7 @@ def topics(at: Stage) -> None:
     refused(36, lambda: call("create_topic", name=name, partitions=2, replicas=3, configs={}))
     call("grow_topic", name=name, partitions=5)
     eventually(lambda: call("topics").get(name) == 5, f"{name} has 5 partitions")
+    at.known_everywhere(name, 5)
     refused(37, lambda: call("grow_topic", name=name, partitions=3))
     assert at.client.produce(name, [Message(b"x", partition=4)], acks="all") == [(4, 0)]
     call("delete_topic", name=name)
