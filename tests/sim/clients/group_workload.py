@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from quorumlog.checker.history import Operation
+from quorumlog.wire.codec import Struct
 from quorumlog.wire.errors import ErrorCode
 from tests.sim.invariants.groups import GroupBook, Key, named
 from tests.sim.invariants.sight import Violation
@@ -23,7 +24,7 @@ from .client import Client
 from .connection import OFFSET_COMMIT
 from .consumer_member import ConsumerMember
 from .coordinator import Coordinator, Unanswered
-from .group_plan import CONSUMER, COOPERATIVE, EAGER, MIXED, GroupOp, GroupPlan, GroupsPlan
+from .group_plan import CONSUMER, COOPERATIVE, EAGER, MIXED, SIMPLE, GroupOp, GroupPlan, GroupsPlan
 from .member import Member, _by_topic, _worst_code, commit_body, offsets_of
 from .processes import Processes
 from .workload import Hang, _all_of
@@ -34,7 +35,10 @@ AT_THE_END_MAX_S = 20.0  # for what somebody outside asks
 
 
 class Outsider:
-    """Somebody who is no member: asks for all of a group's offsets, and commits for groups that have no members."""
+    """Somebody who is no member: asks for all of a group's offsets, and commits for groups that have no members.
+
+    Every offset that it commits is another one, so that half of its commits can do without metadata, as those of most clients.
+    """
 
     def __init__(self, plan: GroupPlan, client: Client, book: GroupBook) -> None:
         self.plan = plan
@@ -49,16 +53,24 @@ class Outsider:
         answer = await self._coordinator.fetch_offsets(_by_topic(keys))
         if answer.code != ErrorCode.none:
             raise Violation("client: group", f"{self.client.name}: OffsetFetch is answered with error {answer.code}")
-        found = offsets_of(self.book, answer, self.client.now())
+        found = offsets_of(self.book, answer, self.client.now(), token_of=self._token_of)
         return {key: offset or 0 for key, (offset, _) in found.items()}
+
+    def _token_of(self, committed: Struct) -> str:
+        is_ours = self.plan.protocol == SIMPLE and committed.committed_offset >= 0
+        return committed.metadata or (self._token(committed.committed_offset) if is_ours else "")
+
+    def _token(self, number: int) -> str:
+        return f"{self.client.name}.{number}"
 
     async def commit(self, keys: Sequence[Key]) -> None:
         """Another offset for each. Raises Unanswered."""
         self._commits += 1
-        token, now = f"{self.client.name}.{self._commits}", self.client.now()
+        token, now = self._token(self._commits), self.client.now()
         for key in keys:
             self.book.on_commit(key, token, self._commits, is_of_member=False, now=now)
-        body = commit_body(self.plan.name, token, dict.fromkeys(keys, (self._commits, -1)))
+        metadata = token if self._commits % 2 else ""
+        body = commit_body(self.plan.name, metadata, dict.fromkeys(keys, (self._commits, -1)))
         nobody = {"generation_id_or_member_epoch": -1, "member_id": "", "group_instance_id": None}
         answer = await self._coordinator.ask(OFFSET_COMMIT, body | nobody, code_of=_worst_code)
         if answer.code == ErrorCode.unknown_topic_or_partition:  # it is too new for this node

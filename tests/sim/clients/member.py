@@ -250,7 +250,13 @@ class Member(ABC):
             raise Violation("client: group", f"{self.name}: {what} is answered with error {answer.code}")
 
 
-def offsets_of(book: GroupBook, answer: Answer, now: float) -> dict[Key, tuple[int | None, int]]:
+def _metadata_of(committed: Struct) -> str:
+    return committed.metadata or ""
+
+
+def offsets_of(
+    book: GroupBook, answer: Answer, now: float, *, token_of: Callable[[Struct], str] = _metadata_of
+) -> dict[Key, tuple[int | None, int]]:
     """What an OffsetFetch says, also to the book: where to go on in each partition, and the epoch of the record before it."""
     found: dict[Key, tuple[int | None, int]] = {}
     for topic in answer.body.groups[0].topics:
@@ -258,13 +264,13 @@ def offsets_of(book: GroupBook, answer: Answer, now: float) -> dict[Key, tuple[i
             key = (topic.name, one.partition_index)
             if one.error_code != ErrorCode.none:
                 raise Violation("client: group", f"OffsetFetch of {key} is answered with error {one.error_code}")
-            book.on_fetched(key, one.metadata or "", one.committed_offset, asked_at=answer.asked_at, now=now)
+            book.on_fetched(key, token_of(one), one.committed_offset, asked_at=answer.asked_at, now=now)
             is_there = one.committed_offset >= 0
             found[key] = (one.committed_offset, one.committed_leader_epoch) if is_there else (None, -1)
     return found
 
 
-def commit_body(group: str, token: str, places: dict[Key, tuple[int, int]]) -> dict[str, object]:
+def commit_body(group: str, metadata: str, places: dict[Key, tuple[int, int]]) -> dict[str, object]:
     topics = [
         {
             "name": topic,
@@ -273,7 +279,7 @@ def commit_body(group: str, token: str, places: dict[Key, tuple[int, int]]) -> d
                     "partition_index": partition,
                     "committed_offset": places[topic, partition][0],
                     "committed_leader_epoch": places[topic, partition][1],
-                    "committed_metadata": token,
+                    "committed_metadata": metadata,
                 }
                 for partition in partitions
             ],

@@ -9,6 +9,7 @@ from typing import Any
 
 from quorumlog.coordinators.classic_group import ClassicGroup, State
 from quorumlog.coordinators.consumer_group import ConsumerGroup
+from quorumlog.coordinators.offsets import _committed
 from quorumlog.coordinators.shard import GroupShard
 from quorumlog.node.group_coordinator_log import logged_records
 from quorumlog.node.group_coordinator_shard import LedShard
@@ -99,7 +100,9 @@ def logged_state(shard: GroupShard) -> Mapping[str, object]:
     """All that follows from the log, by name."""
     state: dict[str, object] = {}
     for group_id, topics in shard._offsets._committed.items():
-        state[f"offsets of {group_id}"] = topics
+        state[f"offsets of {group_id}"] = {
+            topic: {number: _committed(stored) for number, stored in partitions.items()} for topic, partitions in topics.items()
+        }
     for group_id, group in shard._context.groups.items():
         if isinstance(group, ConsumerGroup):
             state[f"group {group_id}"] = {name: value for name, value in vars(group).items() if name != "checked_topics"}
