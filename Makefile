@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PACKAGES := $(patsubst %/py.typed,quorumlog.%,$(wildcard */py.typed))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify fix proto bench chaos sim compose-test clean
+.PHONY: help demo test verify fix proto bench chaos sim clients compose-test clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 20
@@ -38,6 +38,9 @@ chaos: $(INSTALLED) ## a cluster under drawn faults, its promises checked; MINUT
 
 sim: $(INSTALLED) ## whole clusters on virtual time, faults drawn from SEEDS=5000 seeds (or SEEDS=A..B)
 	$(BIN)/python -m tests.sim --seeds $(if $(findstring ..,$(SEEDS)),$(SEEDS),1..$(or $(SEEDS),500)) $(ARGS)
+
+clients: $(INSTALLED) ## what other programs that speak Kafka can do here; ONLY=java,kcat chooses, ARGS=--write writes docs/compatibility.md
+	$(BIN)/python -m tests.clients $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 compose-test: $(INSTALLED) ## build the image, run three containers, kill the leader's, lose nothing
 	$(BIN)/python -m tests.compose $(ARGS)

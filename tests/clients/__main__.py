@@ -13,7 +13,7 @@ from tests.clients.catalogue import CLIENTS
 from tests.clients.driver import Client
 from tests.clients.matrix import Cell, Matrix, Outcome
 from tests.clients.peers import PEERS
-from tests.clients.run import TOOLS, Programs, report, run_faults, run_scenarios, run_tools
+from tests.clients.run import TOOLS, Programs, find_tools, report, run_faults, run_scenarios, run_tools
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
@@ -64,10 +64,11 @@ def main() -> int:
         programs = Programs(peer, logs)
         running, cells = start(programs, names, stack)
         versions = {client.name: client.version for client in running}
-        aside = stack.enter_context(ThreadPoolExecutor(1)).submit(run_tools, peer, tool_names, versions, is_chosen)
+        benches, without = find_tools(peer, tool_names, versions)
+        aside = stack.enter_context(ThreadPoolExecutor(1)).submit(run_tools, benches, is_chosen)
         cells += run_scenarios(programs, running, is_chosen)
-        cells += aside.result()
-        cells += run_faults(programs, running, peer, is_chosen)
+        cells += without + aside.result()
+        cells += run_faults(programs, running, benches, peer, is_chosen)
         bugs = peer.bugs()
     matrix = Matrix(peer.name, versions, cells)
     tables = [clients for clients in (names, *([name] for name in tool_names)) if clients]

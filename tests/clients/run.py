@@ -6,12 +6,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from confluent_kafka import ElectionType
 
-from tests.clients import tools
+from tests.clients import tool_faults, tools
 from tests.clients.cache import LackingError, kafka_version
 from tests.clients.catalogue import CLIENTS
 from tests.clients.driver import Client, NotSupported
@@ -29,6 +30,7 @@ TOOLS = {
     "kcat": ("kcat", tools.KCAT, tuple, tools.kcat_version),
 }
 VICTIM = 2
+MEETING_TIMEOUT_S = 180
 
 Chosen = Callable[[str], bool]
 _printing = threading.Lock()
@@ -93,45 +95,69 @@ def _run(stage: Stage, scenario: Scenario) -> Cell:
     return judged(scenario.section, scenario.title, stage.client.name, perform)
 
 
-def run_tools(peer: Peer, names: Sequence[str], versions: dict[str, str], chosen: Chosen) -> list[Cell]:
-    """Kafka's command-line tools and kcat, one program after the other; `versions` gets theirs."""
-    cells: list[Cell] = []
+def find_tools(peer: Peer, names: Sequence[str], versions: dict[str, str]) -> tuple[dict[str, tools.Bench], list[Cell]]:
+    """The tools that this machine can run, and a cell for each kind that it cannot; `versions` gets theirs."""
+    benches: dict[str, tools.Bench] = {}
+    lacking: list[Cell] = []
     for name in names:
-        section, works, find, version = TOOLS[name]
+        section, _, find, version = TOOLS[name]
         try:
-            bench = tools.Bench(peer, find())
+            benches[name] = tools.Bench(peer, find())
             versions[name] = version()
         except LackingError as error:
-            cells.append(report(Cell(section, "all", name, Outcome.NOT_RUN, str(error))))
-            continue
-        cells += [judged(section, title, name, partial(work, bench)) for title, work in works.items() if chosen(title)]
-    return cells
+            lacking.append(report(Cell(section, "all", name, Outcome.NOT_RUN, str(error))))
+    return benches, lacking
 
 
-def run_faults(programs: Programs, clients: Sequence[Client], peer: Peer, chosen: Chosen) -> list[Cell]:
-    """One kill each scenario, of one node, for all clients; then the node comes back."""
+def run_tools(benches: dict[str, tools.Bench], chosen: Chosen) -> list[Cell]:
+    """Kafka's command-line tools and kcat, one program after the other."""
+    return [
+        judged(section, title, name, partial(work, bench))
+        for name, bench in benches.items()
+        for section, works in [TOOLS[name][:2]]
+        for title, work in works.items()
+        if chosen(title)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """Who is at work when a node is killed."""
+
+    client: str
+    run: Callable[[], Iterator[None]]
+    clear: Callable[[], None] = lambda: None
+
+
+def run_faults(
+    programs: Programs, clients: Sequence[Client], benches: dict[str, tools.Bench], peer: Peer, chosen: Chosen
+) -> list[Cell]:
+    """One kill each scenario, of one node, for all clients and tools; then the node comes back."""
     cells: list[Cell] = []
-    if not clients:
-        return cells
     for scenario in faults.SCENARIOS:
-        if chosen(scenario.title):
-            cells += _strike(scenario, [programs.stage(client) for client in clients], peer)
+        struck = [_struck(programs.stage(client), scenario) for client in clients]
+        if scenario is faults.LEADER:
+            struck += [Struck(name, partial(tool_faults.WORKS[name], bench, VICTIM)) for name, bench in benches.items()]
+        if struck and chosen(scenario.title):
+            cells += _strike(scenario.title, struck, peer)
     return cells
 
 
-def _strike(scenario: FaultScenario, stages: Sequence[Stage], peer: Peer) -> list[Cell]:
-    barrier = threading.Barrier(len(stages) + 1)
+def _struck(stage: Stage, scenario: FaultScenario) -> Struck:
+    return Struck(stage.client.name, partial(scenario.run, stage, VICTIM), stage.clear)
 
-    def run(stage: Stage) -> Cell:
-        return judged(
-            FAULT_SECTION, scenario.title, stage.client.name, lambda: _through(scenario.run(stage, VICTIM), stage, barrier)
-        )
 
-    with ThreadPoolExecutor(len(stages)) as pool:
-        running = [pool.submit(run, stage) for stage in stages]
-        barrier.wait(180)
+def _strike(title: str, all_struck: Sequence[Struck], peer: Peer) -> list[Cell]:
+    barrier = threading.Barrier(len(all_struck) + 1)
+
+    def run(struck: Struck) -> Cell:
+        return judged(FAULT_SECTION, title, struck.client, partial(through, struck, barrier))
+
+    with ThreadPoolExecutor(len(all_struck)) as pool:
+        running = [pool.submit(run, struck) for struck in all_struck]
+        barrier.wait(MEETING_TIMEOUT_S)
         peer.kill(VICTIM)
-        barrier.wait(180)
+        barrier.wait(MEETING_TIMEOUT_S)
         cells = [future.result() for future in running]
     peer.start(VICTIM)
     eventually(lambda: _restored(peer), f"node {VICTIM} is in sync again and leads what it prefers to lead", 60)
@@ -146,14 +172,15 @@ def _restored(peer: Peer) -> bool:
     return all(len(place.isrs) == 3 and place.leader == place.replicas[0] for place in places)
 
 
-def _through(steps: Iterator[None], stage: Stage, barrier: threading.Barrier) -> None:
+def through(struck: Struck, barrier: threading.Barrier) -> None:
     """Everyone meets before the kill and after it, whether ready or failed."""
+    steps = struck.run()
     try:
         try:
             next(steps)
         finally:
-            barrier.wait(180)
-            barrier.wait(180)
+            barrier.wait(MEETING_TIMEOUT_S)
+            barrier.wait(MEETING_TIMEOUT_S)
         next(steps, None)
     finally:
-        stage.clear()
+        struck.clear()

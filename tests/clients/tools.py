@@ -39,10 +39,11 @@ class Bench:
         return self.tool(name, "--bootstrap-server", self.peer.bootstrap_servers, *arguments, stdin=stdin, status=status)
 
     def kcat(self, *arguments: str, stdin: str = "") -> str:
-        path = shutil.which("kcat")
-        if path is None:
-            raise cache.LackingError("there is no kcat (apt-get install kcat)")
-        return _run([path, "-b", self.peer.bootstrap_servers, *arguments], stdin, 0)
+        return _run([*self.kcat_command, *arguments], stdin, 0)
+
+    @property
+    def kcat_command(self) -> tuple[str, ...]:
+        return ("kcat", "-b", self.peer.bootstrap_servers)
 
     @property
     def reference(self) -> Confluent:

@@ -24,7 +24,8 @@ class KafkaPythonConsumer:
         self._consumer.subscribe(list(topics))
 
     def poll(self) -> list[tuple[int, Message]]:
-        polled = self._consumer.poll(100)
+        # Long, because a join that ends between two polls is forgotten and begun again (kafka-python 3.0.12).
+        polled = self._consumer.poll(1000)
         return [
             (one.offset, Message(one.value, one.key, tuple(one.headers), one.timestamp, one.partition))
             for records in polled.values()

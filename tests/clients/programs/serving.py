@@ -57,7 +57,7 @@ class Consumer(Protocol):
     """A consumer in a group, of some library."""
 
     def poll(self) -> Sequence[tuple[int, Message]]:
-        """For a tenth of a second at most."""
+        """For a second at most."""
         ...
 
     def assignment(self) -> Sequence[tuple[str, int]]: ...

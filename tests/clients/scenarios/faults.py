@@ -61,7 +61,5 @@ def _committed(at: Stage, members: list[Member], group: str, topic: str) -> set[
     return {offset for offset, _ in at.group_ends(group, topic).values()}
 
 
-SCENARIOS = [
-    FaultScenario("a leader is killed under a producer and consumers", leader_dies),
-    FaultScenario("a coordinator is killed under a group", coordinator_dies),
-]
+LEADER = FaultScenario("a leader is killed under a producer and consumers", leader_dies)
+SCENARIOS = [LEADER, FaultScenario("a coordinator is killed under a group", coordinator_dies)]
