@@ -1,0 +1,43 @@
+"""Those who are measured: three nodes on this machine each, up one after the other and never side by side."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tests.bench.cores import Cores
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where contestants run: on which cores, and where their data lies."""
+
+    cores: Cores
+    directory: Path
+
+
+class Cluster(Protocol):
+    """Three nodes with the ids 1 to 3 that are up."""
+
+    bootstrap_servers: str
+
+    def pids(self) -> list[int]: ...
+    def data_dirs(self) -> list[Path]: ...
+    def kill(self, *node_ids: int) -> None: ...
+    def stop(self, node_id: int) -> None: ...
+    def pause(self, node_id: int) -> None: ...
+    def resume(self, node_id: int) -> None: ...
+    def start(self, *node_ids: int) -> None:
+        """Start nodes that do not run, all at once; returns when they say that they are ready."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """`fresh` makes an empty cluster, whose processes and data go with the block."""
+
+    name: str
+    version: str
+    settings: str
+    fresh: Callable[..., AbstractContextManager[Cluster]]

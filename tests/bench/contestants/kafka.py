@@ -1,0 +1,63 @@
+"""Apache Kafka: three combined KRaft nodes with stock settings, but for the replication that the work demands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.contestants import Cluster, Contestant, Site
+from tests.clients import cache
+from tests.clients.kafka_peer import KafkaCluster, Setup
+
+SETTINGS = {"default.replication.factor": "3", "min.insync.replicas": "2"}
+# What Kafka's own start scripts give: bin/kafka-server-start.sh (heap), bin/kafka-run-class.sh (the rest).
+HEAP = ("-Xmx1G", "-Xms1G")
+JVM = (
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+)
+TOLD = "stock settings and JVM options, heap 1 GB a node, replication factor 3, min.insync.replicas=2; nothing is fsynced"
+
+
+class StockKafka:
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self.bootstrap_servers = cluster.bootstrap_servers
+
+    def pids(self) -> list[int]:
+        return [pid for node in self._cluster.node_ids if (pid := self._cluster.pid(node)) is not None]
+
+    def data_dirs(self) -> list[Path]:
+        return [self._cluster.data_dir(node) for node in self._cluster.node_ids]
+
+    def kill(self, *node_ids: int) -> None:
+        for node_id in node_ids:
+            self._cluster.kill(node_id)
+
+    def stop(self, node_id: int) -> None:
+        self._cluster.stop(node_id)
+
+    def pause(self, node_id: int) -> None:
+        self._cluster.pause(node_id)
+
+    def resume(self, node_id: int) -> None:
+        self._cluster.resume(node_id)
+
+    def start(self, *node_ids: int) -> None:
+        for node_id in node_ids:
+            self._cluster.start(node_id, wait=False)
+        self._cluster.wait_ready()
+
+
+def contestant(site: Site) -> Contestant:
+    setup = Setup(SETTINGS, (*HEAP, *JVM), command_prefix=lambda _: site.cores.command_prefix)
+
+    @contextmanager
+    def fresh() -> Iterator[Cluster]:
+        with KafkaCluster(3, setup=setup, parent=site.directory) as cluster:
+            yield StockKafka(cluster)
+
+    return Contestant("kafka", cache.kafka_version(), TOLD, fresh)

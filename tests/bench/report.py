@@ -1,0 +1,54 @@
+"""What is kept of a run: JSON in .bench/, and with --write a section in docs/benchmarks.md."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tests.bench import machine, table
+from tests.bench.run import Run
+
+KEPT = Path(".bench")
+PAGE = Path("docs/benchmarks.md")
+
+
+def keep(run: Run, *, write: bool) -> str:
+    """Where it is kept, for people."""
+    KEPT.mkdir(exist_ok=True)
+    path = KEPT / time.strftime("%Y-%m-%dT%H-%M-%S.json")
+    path.write_text(json.dumps(as_json(run), indent=1) + "\n")
+    if write:
+        with PAGE.open("a") as page:
+            page.write("\n" + section(run))
+    return f"kept in {path}" + (f" and {PAGE}" if write else "")
+
+
+def as_json(run: Run) -> dict[str, Any]:
+    return {**circumstances(run), "scale": asdict(run.scale), "figures": run.figures.as_json(), "failures": run.failures}
+
+
+def circumstances(run: Run) -> dict[str, Any]:
+    """All without which the figures say nothing."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine.describe(run.site.directory),
+        "cores": str(run.site.cores),
+        "load average before": run.load_before,
+        "real order lines": run.lines is not None,
+        "contestants": {each.name: {"version": each.version, "settings": each.settings} for each in run.contestants},
+    }
+
+
+def section(run: Run) -> str:
+    told = circumstances(run)
+    lines = [f"## {told['date']}, {told['contestants']['quorumlog']['version']}", ""]
+    lines += [f"- {name}: {value}" for name, value in _flat(told)]
+    return "\n".join([*lines, "", table.as_markdown(run.figures), ""])
+
+
+def _flat(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    machines = list(told["machine"].items())
+    contestants = [(f"{name} {each['version']}", each["settings"]) for name, each in told["contestants"].items()]
+    return [*machines, ("cores", told["cores"]), ("load average before", str(told["load average before"])), *contestants]
