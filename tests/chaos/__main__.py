@@ -122,8 +122,10 @@ def run(target: Target, *, seed: int, minutes: float, faults: Sequence[str], rep
         differences = stopped_and_compared(stage, work.topics, course)
         operations = read_history(kept / "history.jsonl")
         verdict = check(operations)
+        course.complaints += work.unprocessed(operations)
     result = Result(
-        *(target.name, seed, minutes, course, work.counts, len(operations), verdict, differences, target.shortcomings),
+        *(target.name, seed, minutes, course, work.counts, work.group_counts),
+        *(len(operations), verdict, differences, target.shortcomings),
         version=version,
         date=date,
     )

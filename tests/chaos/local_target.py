@@ -38,6 +38,13 @@ SETTINGS: Mapping[str, str] = {
     "checkpoint_interval_bytes": str(256 << 10),
     "snapshot_every_entries": "50",
     "auto_create_topics": "false",
+    # Groups of chaos share few coordinators, and there are fewer replicas to look after.
+    "offsets_topic_num_partitions": "4",
+    # Members that fall silent are noticed within the round.
+    "group_consumer_min_session_timeout_ms": "6000",
+    "group_consumer_session_timeout_ms": "6000",
+    "group_consumer_min_heartbeat_interval_ms": "1000",
+    "group_consumer_heartbeat_interval_ms": "1000",
 }
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from quorumlog.checker.analysis import Verdict
 from tests.chaos.round import Course
 from tests.chaos.workloads import Counts
+from tests.chaos.workloads.group_watch import GroupCounts
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "docs" / "chaos.md"
@@ -25,6 +26,7 @@ class Result:
     minutes: float
     course: Course
     counts: Counts
+    groups: Mapping[str, GroupCounts]
     operations: int
     verdict: Verdict
     differences: Sequence[str]
@@ -65,6 +67,7 @@ class Result:
             "faults": self.faults,
             "operations": self.operations,
             **asdict(self.counts),
+            "groups": {protocol: asdict(counts) for protocol, counts in self.groups.items()},
             "longest_silence_s": round(self.longest_silence_s, 2),
             "others_silence_s": round(self.others_silence_s, 2),
             "in_sync_after_s": None if course.in_sync_s is None else round(course.in_sync_s, 2),

@@ -12,7 +12,7 @@ from quorumlog.checker.analysis import check
 from quorumlog.checker.history import HistoryWriter, Operation, Outcome, Poll, Send, read_history
 from quorumlog.testing import LocalCluster
 from tests.chaos.replicas import compare
-from tests.chaos.workloads import Counts, Running, start
+from tests.chaos.workloads import GROUPS, Counts, Running, start
 
 pytestmark = pytest.mark.process
 
@@ -121,6 +121,15 @@ def test_each_key_that_is_timed_was_heard_of(run: Run) -> None:
     wanted = [f"{topic}-{partition}" for partition in range(PARTITIONS)]
     assert run.running.acks.keys() == run.running.reads.keys() == wanted
     assert all(run.running.acks.times(key) for key in wanted)
+
+
+def test_groups_of_both_protocols_process_everything(run: Run) -> None:
+    """What was acknowledged in their topics, and they have committed as far."""
+    assert run.running.unprocessed(run.operations) == []
+    assert [kind.protocol for kind in GROUPS] == ["classic", "consumer"]
+    for protocol, counts in run.running.group_counts.items():
+        assert counts.commits > 0, protocol
+        assert counts.processed > 0, protocol
 
 
 def processes_of(run: Run, topic: str) -> set[int]:

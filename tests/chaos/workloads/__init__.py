@@ -5,11 +5,13 @@
         ...                                   # faults
         running.finish(timeout_s=60)          # healed: every answer comes, every reader reads everything once more
 
-A *kind* is a topic of its own with its producers and readers (`kinds.py`); any Kafka-compatible cluster will do. Each client has
-a thread, and each *process* of the history does one thing at a time, though several processes may share a client.
+A *kind* is a topic of its own with its producers and readers (`kinds.py`); any Kafka-compatible cluster will do. Consumer groups
+(`groups.py`) read some of the topics, and are judged beside the history by what their members are told. Each client has a thread,
+and each *process* of the history does one thing at a time, though several processes may share a client.
 """
 
+from .groups import GROUPS
 from .record import Counts
 from .running import KINDS, Running, WorkloadError, start
 
-__all__ = ["KINDS", "Counts", "Running", "WorkloadError", "start"]
+__all__ = ["GROUPS", "KINDS", "Counts", "Running", "WorkloadError", "start"]

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 from confluent_kafka.admin import AdminClient
 
-from quorumlog.checker.history import HistoryWriter
+from quorumlog.checker.history import HistoryWriter, Operation
 from tests.events import create_topic
 
 from .consuming import CONSUMERS
+from .group_members import Asker, GroupMember
+from .group_watch import GroupCounts
+from .groups import GROUPS, Group, GroupKind
 from .kinds import KINDS, Kind
 from .producing import PRODUCERS
 from .readers import Reader
@@ -23,6 +26,8 @@ SEGMENT_BYTES = 1 << 20  # the least that Kafka takes: segments end within a sho
 LED_WITHIN_S = 30.0
 CLOSE_S = 10.0
 SENDING_SHARE = 0.6  # of the time that finish has
+
+Client = Sender | Reader | GroupMember | Asker
 
 __all__ = ["KINDS", "Running", "WorkloadError", "start"]
 
@@ -39,9 +44,10 @@ def start(
     partitions: int = 6,
     replication_factor: int = 3,
     kinds: Sequence[str] | None = None,
+    groups: Sequence[GroupKind] = GROUPS,
     records_per_s: float = RECORDS_PER_S,
 ) -> "Running":
-    """Make a topic for each kind (all of KINDS by default) on a healthy cluster and set its clients to work.
+    """Make a topic for each kind (all of KINDS by default) on a healthy cluster and set its clients to work, and groups on them.
 
     `seed` draws what is sent, how fast, and how readers wander; the topics' names are new each time. `records_per_s` is for
     all kinds together. Raises TimeoutError if the topics are not led within 30 s, and what confluent-kafka raises if the
@@ -59,6 +65,9 @@ def start(
     running = Running(Record(history, timed=timed), list(topics))
     for topic, kind in topics.items():
         running.add(kind, topic, bootstrap=bootstrap, partitions=partitions, seed=seed, records_per_s=records_per_s / len(topics))
+    for group in groups:
+        for topic in (topic for topic, kind in topics.items() if kind.name == group.reads):
+            running.add_group(group, topic, bootstrap=bootstrap, partitions=partitions, seed=seed)
     running.begin()
     return running
 
@@ -83,6 +92,7 @@ class Running:
         self._record = record
         self._senders: list[Sender] = []
         self._readers: list[Reader] = []
+        self._groups: list[Group] = []
 
     def add(self, kind: Kind, topic: str, *, bootstrap: str, partitions: int, seed: int, records_per_s: float) -> None:
         """One kind's clients, which `begin` starts."""
@@ -116,6 +126,11 @@ class Running:
                 )
             )
 
+    def add_group(self, kind: GroupKind, topic: str, *, bootstrap: str, partitions: int, seed: int) -> None:
+        """One group's members, which `begin` starts."""
+        rng = random.Random(f"{seed} {kind.protocol} group")
+        self._groups.append(Group(kind, topic, bootstrap=bootstrap, partitions=partitions, rng=rng, now=self._record.now))
+
     def begin(self) -> None:
         for thread in self._threads:
             thread.start()
@@ -141,7 +156,8 @@ class Running:
         return self._record.reads
 
     def finish(self, timeout_s: float) -> None:
-        """Send no more, wait for every answer, then let each reader start over and read to the end of what there is.
+        """Send no more, wait for every answer, then let each reader start over and read to the end of what there is, and each
+        group go on to that end.
 
         Takes `timeout_s` and a few seconds for the clients to close at most. Raises WorkloadError; the history is as complete as
         can be even then.
@@ -153,19 +169,34 @@ class Running:
         complaints = self._join(self._senders, sent_by + CLOSE_S)
         for reader in self._readers:
             reader.finish(read_by)
+        for group in self._groups:
+            complaints += group.read_to_the_end(read_by)
         complaints += self._join(self._readers, read_by + CLOSE_S)
+        for group in self._groups:
+            group.leave()
+        complaints += self._join([thread for group in self._groups for thread in group.threads], read_by + CLOSE_S)
+        complaints += [complaint for group in self._groups for complaint in group.watch.finish()]
         complaints += [f"{one.name}: {one.unanswered} records had no answer" for one in self._senders if one.unanswered]
         complaints += [f"{one.name}: behind the end by {one.missing}" for one in self._readers if one.missing]
         complaints += [f"{one.name}: {one.fallen}" for one in self._readers if one.fallen]
         if complaints:
             raise WorkloadError("; ".join(complaints))
 
+    def unprocessed(self, operations: Sequence[Operation]) -> list[str]:
+        """Records of the history that were acknowledged, and that a group which reads them never processed."""
+        return [complaint for group in self._groups for complaint in group.watch.unprocessed(operations)]
+
     @property
-    def _threads(self) -> list[Sender | Reader]:
-        return [*self._readers, *self._senders]
+    def group_counts(self) -> dict[str, GroupCounts]:
+        """By protocol."""
+        return {group.protocol: group.watch.counts for group in self._groups}
+
+    @property
+    def _threads(self) -> list[Client]:
+        return [*self._readers, *self._senders, *(thread for group in self._groups for thread in group.threads)]
 
     @staticmethod
-    def _join(threads: Sequence[Sender | Reader], deadline: float) -> list[str]:
+    def _join(threads: Sequence[Client], deadline: float) -> list[str]:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         hung = [f"{thread.name} does not end" for thread in threads if thread.is_alive()]
