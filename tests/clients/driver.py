@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.cluster.libraries import Message, Refused
 
-CALL_TIMEOUT_S = 90.0
+CALL_TIMEOUT_S = 120.0
 START_TIMEOUT_S = 60.0
 REPOSITORY = Path(__file__).parents[2]
 

@@ -55,6 +55,7 @@ class Setup:
     jvm: tuple[str, ...]
     command_prefix: Callable[[int], list[str]] = lambda _: []
     host: Callable[[int], str] = lambda _: HOST
+    ready_timeout_s: float = READY_TIMEOUT_S
 
 
 QUICK = Setup(SETTINGS, QUICK_JVM)
@@ -82,6 +83,7 @@ class KafkaCluster:
         self._ports = ReservedPorts(len(self._node_ids))
         try:
             self._format()
+            self.started_at = time.monotonic()
             for node_id in self._node_ids:
                 self._spawn(node_id)
             for node_id in self._node_ids:
@@ -184,7 +186,7 @@ class KafkaCluster:
 
     def _wait(self, node_id: int) -> None:
         """Until its port answers: Kafka opens it when the broker is unfenced."""
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline = time.monotonic() + self._setup.ready_timeout_s
         while time.monotonic() < deadline:
             if self._running[node_id].poll() is not None:
                 break

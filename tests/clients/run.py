@@ -30,7 +30,7 @@ TOOLS = {
     "kcat": ("kcat", tools.KCAT, tuple, tools.kcat_version),
 }
 VICTIM = 2
-MEETING_TIMEOUT_S = 180
+MEETING_TIMEOUT_S = 300
 
 Chosen = Callable[[str], bool]
 _printing = threading.Lock()

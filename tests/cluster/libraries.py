@@ -27,7 +27,7 @@ from confluent_kafka.admin import (
 
 Place = tuple[int, int]  # partition and offset
 BEGINNING, END = "beginning", "end"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

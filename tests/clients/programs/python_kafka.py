@@ -21,10 +21,13 @@ TYPES = {name: getattr(kafka.admin.ConfigResourceType, name.upper(), None) for n
 class KafkaPythonConsumer:
     def __init__(self, settings: dict[str, Any], topics: Sequence[str]) -> None:
         self._consumer = kafka.KafkaConsumer(**settings)
+        # Who leads a group and joins again only because it has learnt of partitions loses what it is given when the
+        # poll ends before the join (kafka-python 3.0.12): so learn of them first, and poll long.
+        for topic in topics:
+            self._consumer.partitions_for_topic(topic)
         self._consumer.subscribe(list(topics))
 
     def poll(self) -> list[tuple[int, Message]]:
-        # Long, because a join that ends between two polls is forgotten and begun again (kafka-python 3.0.12).
         polled = self._consumer.poll(1000)
         return [
             (one.offset, Message(one.value, one.key, tuple(one.headers), one.timestamp, one.partition))
