@@ -14,13 +14,14 @@ Some guards stand behind one another: with one of them missing nothing can be se
 """
 
 from .controller import CONTROLLER
+from .groups import GROUPS
 from .mutant import Mutant
 from .raft import RAFT
 from .replication import REPLICATION
 from .requests import REQUESTS
 from .storage import STORAGE
 
-CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT)
+CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS)
 
 
 def find(name: str) -> Mutant:

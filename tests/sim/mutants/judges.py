@@ -1,9 +1,10 @@
 """Who may find a mutant: each judge runs one seed and says what broke, or None.
 
-`sim` is the judge that counts. The others are the older searches for a part of the house each. They judge what the whole cluster
-cannot come to with the sizes that a node has (entries of the quorum that are split over several messages, followers behind a
-thousand entries), or comes to in hundreds of seeds only. Where even they hardly do, a unit test stands for the situation. Asked
-about the rest (`--judge`) they tell which bugs only a whole cluster can show.
+`sim` and `groups` are the judges that count: whole clusters, with either workload. The others are the older searches for a part
+of the house each. They judge what the whole cluster cannot come to with the sizes that a node has (entries of the quorum that
+are split over several messages, followers behind a thousand entries), or comes to in hundreds of seeds only. Where even they
+hardly do, a unit test stands for the situation. Asked about the rest (`--judge`) they tell which bugs only a whole cluster can
+show.
 """
 
 import io
@@ -29,6 +30,13 @@ def sim(seed: int) -> str | None:
     from tests.sim.run import run_seed
 
     return run_seed(seed).failure
+
+
+def groups(seed: int) -> str | None:
+    """The whole cluster, with consumer groups."""
+    from tests.sim.run import run_seed
+
+    return run_seed(seed, "groups").failure
 
 
 def trio(seed: int) -> str | None:
@@ -59,7 +67,7 @@ def unit(seed: int) -> str | None:
     return f"unit test: {UNIT_TESTS[seed]}"
 
 
-JUDGES: dict[str, Judge] = {"sim": sim, "trio": trio, "raft": raft, "unit": unit}
+JUDGES: dict[str, Judge] = {"sim": sim, "groups": groups, "trio": trio, "raft": raft, "unit": unit}
 
 
 class Stuck(KeyboardInterrupt):
