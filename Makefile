@@ -36,7 +36,7 @@ bench: $(INSTALLED) ## measure; ARGS="--help" says what
 chaos: $(INSTALLED) ## a cluster under drawn faults, its promises checked; MINUTES=5 SEED=7 TARGET=compose
 	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
-sim: $(INSTALLED) ## whole clusters on virtual time, faults drawn from SEEDS=5000 seeds (or SEEDS=A..B)
+sim: $(INSTALLED) ## whole clusters on virtual time, faults drawn from SEEDS=5000 seeds (or A..B); ARGS="--workload groups"
 	$(BIN)/python -m tests.sim --seeds $(if $(findstring ..,$(SEEDS)),$(SEEDS),1..$(or $(SEEDS),500)) $(ARGS)
 
 clients: $(INSTALLED) ## what other programs that speak Kafka can do here; ONLY=java,kcat chooses, ARGS=--write writes docs/compatibility.md

@@ -5,8 +5,13 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 SEEDS = "1..50"
 REPEATED = "51..53"
+SEEDS_OF_GROUPS = "1..12"
+REPEATED_OF_GROUPS = "13..13"
+GROUPS = ("--workload", "groups")
 
 
 def simulate(*arguments: str) -> dict[str, Any]:
@@ -25,7 +30,7 @@ def simulate(*arguments: str) -> dict[str, Any]:
 
 
 def failures(verdict: dict[str, Any]) -> list[str]:
-    return [f"python -m tests.sim --seed {failed['seed']}  # {failed['failure']}" for failed in verdict["failed"]]
+    return [f"seed {failed['seed']}: {failed['failure']}" for failed in verdict["failed"]]
 
 
 def test_nothing_is_lost_under_the_faults_of_fifty_seeds() -> None:
@@ -35,8 +40,16 @@ def test_nothing_is_lost_under_the_faults_of_fifty_seeds() -> None:
     assert verdict["operations"] > 50 * 100
 
 
-def test_a_seed_runs_the_same_way_twice() -> None:
-    assert failures(simulate("meta", "--seeds", REPEATED)) == []
+def test_groups_keep_their_promises_under_the_faults_of_a_dozen_seeds() -> None:
+    """`python -m tests.sim --workload groups`: members of both protocols, and what they are told."""
+    verdict = simulate(*GROUPS, "--seeds", SEEDS_OF_GROUPS)
+    assert failures(verdict) == []
+    assert verdict["runs"] == 12
+
+
+@pytest.mark.parametrize("what", [("--seeds", REPEATED), (*GROUPS, "--seeds", REPEATED_OF_GROUPS)], ids=["records", "groups"])
+def test_a_seed_runs_the_same_way_twice(what: tuple[str, ...]) -> None:
+    assert failures(simulate("meta", *what)) == []
 
 
 def test_a_failing_run_is_shrunk_to_what_it_needs() -> None:
