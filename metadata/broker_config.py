@@ -13,7 +13,9 @@ from .settings import (
     LONG_MAX,
     ConfigDescription,
     Setting,
+    SettingSource,
     SettingType,
+    Synonym,
     describe_setting,
     layers,
     selected,
@@ -36,7 +38,9 @@ def _rate(who: str) -> Setting:
     return Setting(name, SettingType.LONG, str(LONG_MAX), documentation, name)
 
 
-def _fixed(name: str, kind: SettingType, default: str, documentation: str, *, least: int = 0, most: int = INT_MAX) -> Setting:
+def _fixed(
+    name: str, kind: SettingType, default: str, documentation: str, *, least: int = 0, most: int = INT_MAX, bare: bool = False
+) -> Setting:
     return Setting(
         name,
         kind,
@@ -48,6 +52,7 @@ def _fixed(name: str, kind: SettingType, default: str, documentation: str, *, le
         pattern=".*",
         form="any text",
         read_only=True,
+        bare=bare,
     )
 
 
@@ -73,12 +78,12 @@ BROKER_SETTINGS = table_of(
             "replica.alter.log.dirs.io.max.bytes.per.second",
             least=1,
         ),
-        _fixed("advertised.listeners", STRING, "", "How clients reach this node."),
+        _fixed("advertised.listeners", LIST, "", "How clients reach this node.", bare=True),
         _fixed("auto.create.topics.enable", BOOLEAN, "true", "Whether asking for the metadata of an unknown topic creates it."),
         _fixed("auto.leader.rebalance.enable", BOOLEAN, "true", "Whether leadership is given back to preferred replicas."),
         _fixed("broker.heartbeat.interval.ms", INT, "2000", "How often a broker tells the controller that it lives."),
         _fixed("broker.id", INT, "-1", "This node's id.", least=-1),
-        _fixed("broker.rack", STRING, "", "Where the node stands."),
+        _fixed("broker.rack", STRING, "", "Where the node stands.", bare=True),
         _fixed("broker.session.timeout.ms", INT, "9000", "A broker that the controller has not heard of for so long is fenced."),
         _fixed("connections.max.idle.ms", LONG, "600000", "A client connection that is silent for so long is closed."),
         _fixed("controller.quorum.voters", LIST, "", "The metadata quorum, as nodes reach it."),
@@ -86,19 +91,25 @@ BROKER_SETTINGS = table_of(
         _fixed("delete.topic.enable", BOOLEAN, "true", "Whether topics can be deleted."),
         _fixed("fetch.max.bytes", INT, "57671680", "Most bytes of records in one fetch response.", least=1024),
         _fixed("leader.imbalance.check.interval.seconds", LONG, "300", "How often leadership is given back."),
-        _fixed("listeners", STRING, "", "Where clients are accepted."),
-        _fixed("log.dir", STRING, "", "Where this node keeps everything."),
-        _fixed("log.dirs", STRING, "", "Where this node keeps everything."),
+        _fixed("listeners", LIST, "", "Where clients are accepted."),
+        _fixed("log.dir", LIST, "", "Where this node keeps everything."),
+        _fixed("log.dirs", LIST, "", "Where this node keeps everything.", bare=True),
         _fixed("log.retention.check.interval.ms", LONG, "300000", "How often retention and segment age are looked at.", least=1),
         _fixed("max.connections", INT, str(INT_MAX), "Client connections."),
         _fixed("max.incremental.fetch.session.cache.slots", INT, "1000", "Fetch sessions of consumers that a broker keeps."),
-        _fixed("node.id", INT, "-1", "This node's id.", least=-1),
+        _fixed("node.id", INT, "-1", "This node's id.", least=-1, bare=True),
         _fixed("num.partitions", INT, "1", "Partitions of a topic that is created without a number.", least=1),
         _fixed(
-            "process.roles", LIST, "broker", "Whether this node takes part in the metadata quorum, besides holding partitions."
+            "process.roles",
+            LIST,
+            "broker",
+            "Whether this node takes part in the metadata quorum, besides holding partitions.",
+            bare=True,
         ),
         _fixed("replica.lag.time.max.ms", LONG, "30000", "A follower that is behind for longer leaves the in-sync set."),
-        _fixed("replica.selector.class", STRING, "", "Which replica a consumer reads from; without a class, the leader."),
+        _fixed(
+            "replica.selector.class", STRING, "", "Which replica a consumer reads from; without a class, the leader.", bare=True
+        ),
         _fixed("socket.request.max.bytes", INT, "104857600", "Largest request.", least=1),
     ]
 )
@@ -122,9 +133,14 @@ def describe_broker_config(
     names: Iterable[str] | None = None,
 ) -> list[ConfigDescription]:
     """The entries of DescribeConfigs for one broker; for all brokers (None) only what was set for all of them, as Kafka does."""
-    given: Mapping[str, str] = image.broker_configs.get(CLUSTER_DEFAULT, {})
+    if node_id is None:
+        given: Mapping[str, str] = image.broker_configs.get(CLUSTER_DEFAULT, {})
+        return [
+            describe_setting(setting, (Synonym(setting.name, given[setting.name], SettingSource.ALL_BROKERS),))
+            for setting in selected(BROKER_SETTINGS, names)
+            if setting.name in given
+        ]
     return [
         describe_setting(setting, layers(setting, image, broker_defaults, topic=None, node_id=node_id))
         for setting in selected(BROKER_SETTINGS, names)
-        if node_id is not None or setting.name in given
     ]

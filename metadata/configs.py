@@ -52,6 +52,13 @@ def _alter(draft: Draft, resource: ResourceChanges, times_named: int) -> None:
         raise ClusterError(ErrorCode.invalid_request, f"{resource.kind} {resource.name!r}: a setting is named twice")
     before = draft.image
     for change in changes:
+        if change.operation is ConfigOperation.DELETE and change.key not in table:
+            continue  # as Kafka does: what nobody knows is gone already
+        if change.value is None and change.operation is not ConfigOperation.DELETE:
+            raise ClusterError(
+                ErrorCode.invalid_request,
+                f"{change.operation.name} of {change.key[:100]!r} without a value; to take it back, delete it",
+            )
         with _refusals_of(resource.kind):
             value = _value_after(draft, resource, _alterable(table, resource, change), change)
         _check_cluster_only(table[change.key], resource, change)
@@ -141,8 +148,6 @@ def _check_cluster_only(setting: Setting, resource: ResourceChanges, change: Con
 def _value_after(draft: Draft, resource: ResourceChanges, setting: Setting, change: ConfigChange) -> str | None:
     match change.operation:
         case ConfigOperation.SET:
-            if change.value is None:
-                raise ClusterError(ErrorCode.invalid_request, f"{change.key} is set to nothing; to take it back, delete it")
             return checked(setting, change.value)
         case ConfigOperation.DELETE:
             return None

@@ -53,6 +53,7 @@ class Setting:
     default: str
     documentation: str
     broker_name: str  # "" where only topics have it
+    bare: bool = False  # brokers have no value of their own accord: Kafka takes the default from another setting, or does without
     least: int = 0
     most: int = LONG_MAX
     gaps: tuple[int, ...] = ()  # between the bounds, and yet not allowed
@@ -87,6 +88,15 @@ class Setting:
                 return text.strip().lower() == "true"
             case _:
                 return text
+
+    @property
+    def has_broker_default(self) -> bool:
+        return self.broker_name != "" and not self.bare
+
+    @property
+    def is_unset_on_brokers(self) -> bool:
+        """Whether this is a broker's own setting, of which nothing is told until it is given."""
+        return self.bare and self.name == self.broker_name
 
     @property
     def allowed(self) -> str:
@@ -174,10 +184,10 @@ class Synonym:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDescription:
-    """An entry of DescribeConfigs. `synonyms` lists every layer that has a value, the one that counts first."""
+    """An entry of DescribeConfigs. `synonyms` lists every layer that has a value of its own, the one that counts first."""
 
     name: str
-    value: str
+    value: str | None
     source: SettingSource
     is_default: bool
     read_only: bool
@@ -204,16 +214,16 @@ def layers(
 
 
 def describe_setting(setting: Setting, layers_given: Iterable[Synonym]) -> ConfigDescription:
-    synonyms = tuple(layers_given)
-    first = synonyms[0]
+    given = tuple(layers_given)
+    first = given[0]
     return ConfigDescription(
         name=setting.name,
-        value=first.value,
+        value=None if first.source is SettingSource.DEFAULT and setting.is_unset_on_brokers else first.value,
         source=first.source,
         is_default=first.source is SettingSource.DEFAULT,
         read_only=setting.read_only,
         sensitive=False,
-        synonyms=synonyms,
+        synonyms=tuple(one for one in given if one.source is not SettingSource.DEFAULT or setting.has_broker_default),
         type=setting.type,
         documentation=setting.documentation,
     )

@@ -69,8 +69,8 @@ def _number(name: str, default: int, documentation: str, broker_name: str, *, le
     return Setting(name, SettingType.INT, str(default), documentation, broker_name, least=least, most=most)
 
 
-def _long(name: str, default: int, documentation: str, broker_name: str, *, least: int = 0) -> Setting:
-    return Setting(name, SettingType.LONG, str(default), documentation, broker_name, least=least)
+def _long(name: str, default: int, documentation: str, broker_name: str, *, least: int = 0, bare: bool = False) -> Setting:
+    return Setting(name, SettingType.LONG, str(default), documentation, broker_name, least=least, bare=bare)
 
 
 def _throttled(who: str) -> Setting:
@@ -150,6 +150,7 @@ TOPIC_SETTINGS = table_of(
             LONG_MAX,
             "Kept and shown: records are synced as soon as the disk is free, whatever this says.",
             "log.flush.interval.ms",
+            bare=True,
         ),
         _throttled("follower"),
         _number(
@@ -261,6 +262,7 @@ TOPIC_SETTINGS = table_of(
             604_800_000,
             "Segments are deleted when their newest record is older than this; -1 is no limit.",
             "log.retention.ms",
+            bare=True,
             least=-1,
         ),
         _number(
@@ -282,12 +284,14 @@ TOPIC_SETTINGS = table_of(
             0,
             "segment.ms is shortened by a part of this, another one for each segment, so that not all end together.",
             "log.roll.jitter.ms",
+            bare=True,
         ),
         _long(
             "segment.ms",
             604_800_000,
             "A segment is closed when its first record is older than this.",
             "log.roll.ms",
+            bare=True,
             least=1,
         ),
         Setting(

@@ -319,7 +319,7 @@ def test_settings_of_a_topic_tell_where_they_come_from(cluster: LocalCluster, fi
     assert (entries["retention.ms"].value, entries["retention.ms"].config_source) == ("12345", OF_TOPIC)
     assert (entries["min.insync.replicas"].value, entries["min.insync.replicas"].config_source) == ("2", ALL_BROKERS)
     assert (entries["segment.ms"].value, entries["segment.ms"].config_source) == ("604800000", DEFAULT)
-    assert [one.name for one in entries["retention.ms"].synonyms] == ["retention.ms", "log.retention.ms"]
+    assert [one.name for one in entries["retention.ms"].synonyms] == ["retention.ms"]
     assert bool(entries["retention.ms"].documentation) is (version >= 3)
     assert not describe_configs(first, f"set-{version}", version=version).configs[0].synonyms
 

@@ -153,11 +153,22 @@ def test_describing_shows_where_a_value_comes_from() -> None:
     assert entry.synonyms == (
         Synonym("retention.ms", "5", SettingSource.TOPIC),
         Synonym("log.retention.ms", "2", SettingSource.STATIC),
-        Synonym("log.retention.ms", "604800000", SettingSource.DEFAULT),
     )
     everything = describe_topic_config(EVENTS, "events", {})
     assert [entry.name for entry in everything] == sorted(TOPIC_SETTINGS)
     assert {entry.name for entry in everything if not entry.is_default} == {"min.insync.replicas"}
+
+
+def test_synonyms_are_what_brokers_have_of_their_own_accord() -> None:
+    """Kafka takes log.retention.ms from log.retention.hours; remote.storage.enable is of topics alone: no layer, but a value."""
+    for name, synonyms in (("retention.ms", []), ("remote.storage.enable", []), ("segment.bytes", ["log.segment.bytes"])):
+        (entry,) = describe_topic_config(EVENTS, "events", {}, names=[name])
+        assert (entry.value, entry.source) == (TOPIC_SETTINGS[name].default, SettingSource.DEFAULT)
+        assert [one.name for one in entry.synonyms] == synonyms
+    brokers = {entry.name: entry for entry in describe_broker_config(EVENTS, 1, {"log.roll.ms": "7"})}
+    assert (brokers["log.retention.ms"].value, brokers["log.retention.ms"].synonyms) == (None, ())
+    assert (brokers["broker.rack"].value, brokers["broker.rack"].source) == (None, SettingSource.DEFAULT)
+    assert brokers["log.roll.ms"].value == "7"
 
 
 def test_brokers_are_described_whole_and_their_defaults_as_set() -> None:
@@ -165,7 +176,8 @@ def test_brokers_are_described_whole_and_their_defaults_as_set() -> None:
     one = {entry.name: entry for entry in describe_broker_config(EVENTS, 1, {"num.partitions": "6"})}
     assert (one["num.partitions"].value, one["num.partitions"].read_only) == ("6", True)
     assert one["min.insync.replicas"].source is SettingSource.ALL_BROKERS
-    assert [entry.name for entry in describe_broker_config(EVENTS, None, {})] == ["min.insync.replicas"]
+    (of_all,) = describe_broker_config(EVENTS, None, {})
+    assert of_all.synonyms == (Synonym("min.insync.replicas", of_all.value or "", SettingSource.ALL_BROKERS),)
 
 
 # --- altering
@@ -210,6 +222,8 @@ def test_a_replacement_takes_back_what_it_does_not_name(controller_of: Controlle
         (topic_set("colour", "red"), ErrorCode.invalid_config),
         (topic_set("retention.ms", None), ErrorCode.invalid_request),
         (topic_set("retention.ms", "1", APPEND), ErrorCode.invalid_config),
+        (topic_set("cleanup.policy", None, APPEND), ErrorCode.invalid_request),
+        (topic_set("colour", None), ErrorCode.invalid_request),
         (ResourceChanges(ResourceKind.TOPIC, "no", ()), ErrorCode.unknown_topic_or_partition),
         (
             ResourceChanges(
@@ -241,6 +255,13 @@ def test_a_bad_alteration_is_refused_whole_and_alone(
     decision = controller_of(EVENTS).decide(AlterConfigs((resource, good)), 0.1)
     assert codes(decision.reply) == [code, ErrorCode.none]
     assert decision.records == (ConfigRecord(ResourceKind.BROKER, "2", "log.retention.ms", "9"),)
+
+
+@pytest.mark.parametrize("resource", [topic_set("colour", None, DELETE), broker_set("1", "colour", None, DELETE)])
+def test_deleting_what_nobody_knows_does_nothing(controller_of: ControllerOf, resource: ResourceChanges) -> None:
+    """As Kafka does, so that a setting of another release can be taken back."""
+    decision = controller_of(EVENTS).decide(AlterConfigs((resource,)), 0.1)
+    assert (decision.records, codes(decision.reply)) == ((), [ErrorCode.none])
 
 
 def test_unknown_settings_are_told_the_known_ones(controller_of: ControllerOf) -> None:
