@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 from uuid import UUID
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -138,7 +139,7 @@ def create_topics(draft: Draft, request: CreateTopics, new_uuid: Callable[[], UU
     named = Counter(topic.name for topic in request.topics)
     names, partitions = Names(draft.image.topics), Partitions(draft)
     results = []
-    for new in request.topics:
+    for new in _each_once(request.topics):
         outcome = draft.attempt(
             lambda new=new: _create(draft, new, named[new.name], names, partitions, new_uuid),  # type: ignore[misc]
             keep=not request.validate_only,
@@ -236,6 +237,14 @@ def _bad_assignment(partition: int, replicas: Replicas, why: str) -> ClusterErro
     return ClusterError(ErrorCode.invalid_replica_assignment, f"partition {partition} on brokers {list(replicas)}: {why}")
 
 
+New = TypeVar("New", NewTopic, NewPartitions)
+
+
+def _each_once(topics: Iterable[New]) -> Iterable[New]:
+    """A topic that is named twice has one result, as in Kafka; it is refused, whichever was meant."""
+    return {topic.name: topic for topic in topics}.values()
+
+
 # --- growing
 
 
@@ -244,7 +253,7 @@ def create_partitions(draft: Draft, request: CreatePartitions) -> CreatePartitio
     named = Counter(topic.name for topic in request.topics)
     partitions = Partitions(draft)
     results = []
-    for new in request.topics:
+    for new in _each_once(request.topics):
         outcome = draft.attempt(
             lambda new=new: _grow(draft, new, named[new.name], partitions),  # type: ignore[misc]
             keep=not request.validate_only,

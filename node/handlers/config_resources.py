@@ -5,6 +5,7 @@ from typing import Any
 
 from quorumlog.metadata.records import ResourceKind
 from quorumlog.metadata.requests import AlterConfigs, AlterConfigsReply, ResourceChanges
+from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..services import Services
@@ -34,10 +35,19 @@ async def alter(services: Services, message: Any, changes_of: Callable[[Any, Res
             kind = KINDS.get(resource.resource_type)
             if kind is None:
                 raise no_settings(resource.resource_type)
+            if kind is ResourceKind.TOPIC:
+                _check_topic_name(resource.resource_name)
             understood.append(changes_of(resource, kind))
         except ClusterError as error:
             responses.append(_response(resource.resource_type, resource.resource_name, error.code, error.message))
     return {"responses": [*responses, *await _submit(services, understood, message.validate_only)]}
+
+
+def _check_topic_name(name: str) -> None:
+    """What no topic could be called is told apart from a topic that is not there, as Kafka does."""
+    if not name:
+        raise ClusterError(ErrorCode.invalid_request, "the settings of a topic without a name; all topics' are those of brokers")
+    check_name(name)
 
 
 async def _submit(services: Services, resources: list[ResourceChanges], validate_only: bool) -> Iterable[dict[str, Any]]:

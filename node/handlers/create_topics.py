@@ -23,7 +23,7 @@ async def handle_create_topics(services: Services, call: Call) -> Body:
         check_count(request.topics, "topics")
         reply = await services.controller.request(request, timeout_s=request_timeout_s(call))
     except ClusterError as error:
-        refused = {"error_code": error.code, "error_message": error.message}
+        refused = {"error_code": error.code, "error_message": error.message, "configs": []}
         return {"topics": [{"name": topic.name} | refused for topic in request.topics]}
     assert isinstance(reply, CreateTopicsReply)
     configs = {topic.name: {entry.key: entry.value or "" for entry in topic.configs} for topic in request.topics}
@@ -50,6 +50,7 @@ def _describe(services: Services, topic: CreatedTopic, configs: dict[str, str]) 
         "error_message": topic.error_message,
         "num_partitions": topic.num_partitions,
         "replication_factor": topic.replication_factor,
+        "configs": [],
     }
     if topic.error_code is ErrorCode.none:
         image = replace(services.image, topic_configs=Map({topic.name: Map(configs)}))

@@ -1,5 +1,5 @@
 # FindCoordinator, v0 to v6
-# v1: key type    v3: flexible    v4: many keys    v6: share groups (KIP-932), which are not offered
+# v1: key type, error messages    v3: flexible    v4: many keys    v6: share groups (KIP-932), which are not offered
 """Tells a client which broker coordinates its group. Creates `__consumer_offsets` when the first one asks."""
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -15,12 +15,12 @@ async def handle_find_coordinator(services: Services, call: Call) -> Body:
     message = call.message
     await services.suspects.news()  # or a client whose coordinator has just died is sent to it again
     if call.version < MANY_KEYS_VERSION:
-        return await _find(services, message.key_type, message.key)
-    found = {key: await _find(services, message.key_type, key) for key in message.coordinator_keys}
+        return await _find(services, message.key_type, message.key, all_is_well="NONE")  # Kafka's word for it
+    found = {key: await _find(services, message.key_type, key, all_is_well="") for key in message.coordinator_keys}
     return {"coordinators": [{"key": key, **body} for key, body in found.items()]}
 
 
-async def _find(services: Services, key_type: int, key: str) -> Body:
+async def _find(services: Services, key_type: int, key: str, *, all_is_well: str) -> Body:
     try:
         _check_type(key_type)
         broker = await services.groups.find(key)
@@ -28,7 +28,7 @@ async def _find(services: Services, key_type: int, key: str) -> Body:
         return {"error_code": error.code, "error_message": error.message, "node_id": -1, "host": "", "port": -1}
     return {
         "error_code": ErrorCode.none,
-        "error_message": None,
+        "error_message": all_is_well,
         "node_id": broker.node_id,
         "host": broker.kafka.host,
         "port": broker.kafka.port,
