@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tests.bench import failover, groups, report, start, table
+from tests.bench import groups, report, table, targets
 from tests.bench.contestants import Site, kafka, quorumlog
 from tests.bench.cores import Cores, decide, parse
 from tests.bench.load.records import real_lines
@@ -65,7 +65,7 @@ def measure(names: list[str], *, peer: str | None, yardstick: str | None, quick:
     try:
         run.measure(names)
     finally:  # a run that is interrupted tells what it has found
-        click.echo(table.as_text(run.figures))
+        click.echo(f"{table.as_text(run.figures)}\n\n{targets.as_text(targets.judged(run.figures))}")
         click.echo(report.keep(run, write=write))
     if run.failures:
         raise click.ClickException("\n".join(run.failures))
@@ -78,10 +78,8 @@ def _site(directory: Path | None, broker_cores: str | None, client_cores: str | 
 
 
 def _scale(scale: Scale, names: list[str], rounds: int | None, seconds: float | None, warm_up: float | None, **_: Any) -> Scale:
-    if rounds and names == ["failover"]:
-        scale = replace(scale, rounds=1, faults=rounds)
-    elif rounds:
-        scale = replace(scale, rounds=rounds)
+    if rounds:
+        scale = replace(scale, faults=rounds) if names == ["failover"] else replace(scale, rounds=rounds)
     return replace(scale, seconds=seconds or scale.seconds, warm_up_s=warm_up or scale.warm_up_s)
 
 
@@ -102,8 +100,7 @@ def _command(name: str) -> click.Command:
 
 for _name in WORKLOADS:
     main.add_command(_command(_name))
-for _each in (failover, start, groups):
-    main.add_command(_each.command)
+main.add_command(groups.command)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which takes the clusters down

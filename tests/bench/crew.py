@@ -57,7 +57,7 @@ class Crew:
             line.send("go")
 
     def tell_to_end(self) -> None:
-        """For clients that go on until they are told: their gate's `told` turns true."""
+        """For clients that go on until they are told."""
         for line in self._lines:
             line.send("end")
 
@@ -83,8 +83,8 @@ class WorkersGate:
         self._line.send(("ready", None))
         assert self._line.recv() == "go"
 
-    def told_to_end(self) -> bool:
-        return self._line.poll()
+    def told_to_end(self, wait_s: float) -> bool:
+        return self._line.poll(wait_s)
 
 
 def _work(line: Connection, cores: Sequence[int], client: Client, arguments: tuple[Any, ...]) -> None:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.bench import machine, table
+from tests.bench import machine, plot, table, targets
+from tests.bench.figures import OURS
 from tests.bench.run import Run
 
 KEPT = Path(".bench")
@@ -17,16 +18,34 @@ PAGE = Path("docs/benchmarks.md")
 def keep(run: Run, *, write: bool) -> str:
     """Where it is kept, for people."""
     KEPT.mkdir(exist_ok=True)
-    path = KEPT / time.strftime("%Y-%m-%dT%H-%M-%S.json")
-    path.write_text(json.dumps(as_json(run), indent=1) + "\n")
+    stem = KEPT / time.strftime("%Y-%m-%dT%H-%M-%S")
+    kept = [stem.with_suffix(".json"), *_plots(run, stem)]
+    kept[0].write_text(json.dumps(as_json(run), indent=1) + "\n")
     if write:
         with PAGE.open("a") as page:
             page.write("\n" + section(run))
-    return f"kept in {path}" + (f" and {PAGE}" if write else "")
+        kept.append(PAGE)
+    return f"kept in {', '.join(map(str, kept))}"
+
+
+def _plots(run: Run, stem: Path) -> list[Path]:
+    peers = [name for name in run.figures.contestants() if name != OURS]
+    paths = {peer: stem.with_name(f"{stem.name}-{peer}.svg") for peer in peers}
+    return [path for peer, path in paths.items() if plot.draw(run.figures, peer, path)]
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    return {**circumstances(run), "scale": asdict(run.scale), "figures": run.figures.as_json(), "failures": run.failures}
+    return {
+        **circumstances(run),
+        "scale": asdict(run.scale),
+        "figures": run.figures.as_json(),
+        "targets": _targets(run),
+        "failures": run.failures,
+    }
+
+
+def _targets(run: Run) -> list[dict[str, Any]]:
+    return [asdict(verdict) for verdict in targets.judged(run.figures)]
 
 
 def circumstances(run: Run) -> dict[str, Any]:
@@ -45,7 +64,8 @@ def section(run: Run) -> str:
     told = circumstances(run)
     lines = [f"## {told['date']}, {told['contestants']['quorumlog']['version']}", ""]
     lines += [f"- {name}: {value}" for name, value in _flat(told)]
-    return "\n".join([*lines, "", table.as_markdown(run.figures), ""])
+    verdicts = targets.as_markdown(targets.judged(run.figures))
+    return "\n".join([*lines, "", verdicts, "", table.as_markdown(run.figures), ""])
 
 
 def _flat(told: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -21,11 +21,15 @@ class Cluster(Protocol):
     """Three nodes with the ids 1 to 3 that are up."""
 
     bootstrap_servers: str
+    started_at: float  # of the machine's monotonic clock: when the first process of the empty cluster was started
 
     def pids(self) -> list[int]: ...
     def data_dirs(self) -> list[Path]: ...
     def kill(self, *node_ids: int) -> None: ...
-    def stop(self, node_id: int) -> None: ...
+    def stop(self, *node_ids: int) -> None:
+        """End nodes cleanly, all at once."""
+        ...
+
     def pause(self, node_id: int) -> None: ...
     def resume(self, node_id: int) -> None: ...
     def start(self, *node_ids: int) -> None:
@@ -33,11 +37,22 @@ class Cluster(Protocol):
         ...
 
 
+class Networked(Protocol):
+    """The same, each with a network of its own, whose cable can be pulled: then neither nodes nor clients reach it."""
+
+    bootstrap_servers: str
+
+    def cut(self, node_id: int) -> None: ...
+    def mend(self, node_id: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """`fresh` makes an empty cluster, whose processes and data go with the block."""
+    """`fresh` makes an empty cluster, whose processes and data go with the block; `networked` one with a network for
+    each node. None: this machine lacks what that takes."""
 
     name: str
     version: str
     settings: str
-    fresh: Callable[..., AbstractContextManager[Cluster]]
+    fresh: Callable[[], AbstractContextManager[Cluster]]
+    networked: Callable[[], AbstractContextManager[Networked]] | None

@@ -1,10 +1,12 @@
 """Apache Kafka: three combined KRaft nodes with stock settings, but for the replication that the work demands."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.bench.contestants import Cluster, Contestant, Site
+from tests.bench.contestants import Cluster, Contestant, Networked, Site, networks
+from tests.chaos.network import Network
 from tests.clients import cache
 from tests.clients.kafka_peer import KafkaCluster, Setup
 
@@ -19,13 +21,14 @@ JVM = (
     "-XX:+ExplicitGCInvokesConcurrent",
     "-Djava.awt.headless=true",
 )
+READY_TIMEOUT_S = 600.0  # a restart after a kill reads every log
 TOLD = "stock settings and JVM options, heap 1 GB a node, replication factor 3, min.insync.replicas=2; nothing is fsynced"
 
 
 class StockKafka:
     def __init__(self, cluster: KafkaCluster) -> None:
         self._cluster = cluster
-        self.bootstrap_servers = cluster.bootstrap_servers
+        self.bootstrap_servers, self.started_at = cluster.bootstrap_servers, cluster.started_at
 
     def pids(self) -> list[int]:
         return [pid for node in self._cluster.node_ids if (pid := self._cluster.pid(node)) is not None]
@@ -37,8 +40,9 @@ class StockKafka:
         for node_id in node_ids:
             self._cluster.kill(node_id)
 
-    def stop(self, node_id: int) -> None:
-        self._cluster.stop(node_id)
+    def stop(self, *node_ids: int) -> None:
+        with ThreadPoolExecutor(len(node_ids)) as pool:
+            list(pool.map(self._cluster.stop, node_ids))
 
     def pause(self, node_id: int) -> None:
         self._cluster.pause(node_id)
@@ -52,12 +56,32 @@ class StockKafka:
         self._cluster.wait_ready()
 
 
+class NetworkedKafka:
+    def __init__(self, cluster: KafkaCluster, network: Network) -> None:
+        self._network = network
+        self.bootstrap_servers = cluster.bootstrap_servers
+
+    def cut(self, node_id: int) -> None:
+        self._network.isolate(node_id)
+
+    def mend(self, node_id: int) -> None:
+        self._network.heal()
+
+
 def contestant(site: Site) -> Contestant:
-    setup = Setup(SETTINGS, (*HEAP, *JVM), command_prefix=lambda _: site.cores.command_prefix)
+    place = site.cores.command_prefix
+    setup = Setup(SETTINGS, (*HEAP, *JVM), lambda _: place, ready_timeout_s=READY_TIMEOUT_S)
 
     @contextmanager
     def fresh() -> Iterator[Cluster]:
         with KafkaCluster(3, setup=setup, parent=site.directory) as cluster:
             yield StockKafka(cluster)
 
-    return Contestant("kafka", cache.kafka_version(), TOLD, fresh)
+    @contextmanager
+    def networked() -> Iterator[Networked]:
+        with closing(Network((1, 2, 3))) as network:
+            setup = Setup(SETTINGS, (*HEAP, *JVM), lambda node: [*network.command_prefix(node), *place], network.address)
+            with KafkaCluster(3, setup=setup, parent=site.directory) as cluster:
+                yield NetworkedKafka(cluster, network)
+
+    return Contestant("kafka", cache.kafka_version(), TOLD, fresh, networked if networks.offered() else None)

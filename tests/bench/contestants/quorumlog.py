@@ -2,23 +2,28 @@
 
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from quorumlog.host.local_cluster import NODE_COMMAND
 from quorumlog.testing import LocalCluster
-from tests.bench.contestants import Cluster, Contestant, Site
+from tests.bench.contestants import Cluster, Contestant, Networked, Site, networks
 from tests.bench.figures import OURS
+from tests.chaos.local_target import LocalTarget
 
 NODES = (1, 2, 3)
+READY_TIMEOUT_S = 600.0  # a restart with a full disk
 SETTINGS = "default settings; every acknowledged record is fsynced on all in-sync replicas"
 
 
 class OurCluster:
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, started_at: float) -> None:
         self._cluster = cluster
+        self.started_at = started_at
         self.bootstrap_servers = cluster.bootstrap_servers
 
     def pids(self) -> list[int]:
@@ -31,8 +36,9 @@ class OurCluster:
         for node_id in node_ids:
             self._cluster.kill(node_id)
 
-    def stop(self, node_id: int) -> None:
-        self._cluster.stop(node_id)
+    def stop(self, *node_ids: int) -> None:
+        with ThreadPoolExecutor(len(node_ids)) as pool:
+            list(pool.map(self._cluster.stop, node_ids))
 
     def pause(self, node_id: int) -> None:
         self._cluster.pause(node_id)
@@ -43,20 +49,42 @@ class OurCluster:
     def start(self, *node_ids: int) -> None:
         for node_id in node_ids:
             self._cluster.start(node_id, wait=False)
-        self._cluster.wait_ready(node_ids)
+        self._cluster.wait_ready(node_ids, timeout_s=READY_TIMEOUT_S)
+
+
+class NetworkedCluster:
+    """The chaos rounds' nodes, each in a network namespace of its own. Between nodes there is TLS then, which Kafka has not."""
+
+    def __init__(self, target: LocalTarget) -> None:
+        self._target = target
+        self.bootstrap_servers = target.bootstrap
+
+    def cut(self, node_id: int) -> None:
+        self._target.isolate(node_id)
+
+    def mend(self, node_id: int) -> None:
+        self._target.rejoin(node_id)
 
 
 def contestant(site: Site) -> Contestant:
     @contextmanager
     def fresh() -> Iterator[Cluster]:
         command = [*site.cores.command_prefix, *NODE_COMMAND]
+        started_at = time.monotonic()
         with (
             tempfile.TemporaryDirectory(prefix="quorumlog-", dir=site.directory) as directory,
-            LocalCluster(nodes=3, directory=directory, node_command=command) as cluster,
+            LocalCluster(3, directory, node_command=command, ready_timeout_s=READY_TIMEOUT_S) as cluster,
         ):
-            yield OurCluster(cluster)
+            yield OurCluster(cluster, started_at)
 
-    return Contestant(OURS, _version(), SETTINGS, fresh)
+    @contextmanager
+    def networked() -> Iterator[Networked]:
+        target = LocalTarget({}, node_command=[*site.cores.command_prefix, *NODE_COMMAND])
+        with closing(target):
+            target.start()
+            yield NetworkedCluster(target)
+
+    return Contestant(OURS, _version(), SETTINGS, fresh, networked if networks.offered() else None)
 
 
 def _version() -> str:

@@ -1,12 +1,14 @@
 """A producer that goes as fast as the cluster takes it."""
 
+import math
+import sys
 import time
 from dataclasses import dataclass
 
 from confluent_kafka import Producer
 
 from tests.bench.crew import Gate
-from tests.bench.load.records import keyed, plain
+from tests.bench.load.records import CHUNK, keyed, plain
 
 CONFIG: dict[str, object] = {
     "acks": "all",
@@ -24,13 +26,19 @@ FLUSH_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a producer sends: `value_bytes` of 0 stands for real order lines, whose keys choose the partition."""
+    """What a producer sends, until its time or its number of records is reached.
+
+    `value_bytes` of 0 stands for real order lines, whose keys choose the partition; otherwise `in_a_row` records go to each
+    partition in turn.
+    """
 
     topic: str
     partitions: int
     value_bytes: int
-    seconds: float
+    seconds: float = math.inf
+    records_max: int = sys.maxsize
     lines: str | None = None
+    in_a_row: int = CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,12 @@ def produce(gate: Gate, bootstrap: str, load: Load) -> Sent:
     failed: list[object] = []
     producer = Producer({**CONFIG, "bootstrap.servers": bootstrap, "on_delivery": lambda error, _: failed.append(error)})
     producer.list_topics(load.topic, timeout=30)
-    chunks = plain(load.value_bytes) if load.value_bytes else keyed(load.lines)
+    chunks = plain(load.value_bytes, load.in_a_row) if load.value_bytes else keyed(load.lines)
     waiting_max = min(WAITING_MAX, WAITING_BYTES_MAX // (load.value_bytes or 200))
     gate()
     started, cpu_before = time.monotonic(), time.process_time()
     records = payload_bytes = number = 0
-    while time.monotonic() - started < load.seconds:
+    while records < load.records_max and time.monotonic() - started < load.seconds:
         while len(producer) > waiting_max:
             producer.poll(0.002)
         messages = next(chunks)

@@ -14,8 +14,8 @@ LINES_MAX = 200_000
 Messages = list[dict[str, bytes]]
 
 
-def plain(size: int) -> Iterator[Messages]:
-    return itertools.repeat([{"value": b"x" * size} for _ in range(CHUNK)])
+def plain(size: int, count: int) -> Iterator[Messages]:
+    return itertools.repeat([{"value": b"x" * size} for _ in range(count)])
 
 
 def keyed(lines: str | None) -> Iterator[Messages]:

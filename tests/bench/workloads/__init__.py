@@ -9,19 +9,37 @@ from tests.bench.figures import Figure
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of each: seconds of a phase and of the warm-up before it, rounds."""
+    """How much of each: of a whole run that takes some forty minutes with a peer, unless something else is said."""
 
-    seconds: float = 8.0
-    warm_up_s: float = 8.0
     rounds: int = 3
-    faults: int = 3
-    growth_mb: tuple[int, int] = (100, 2_000)
-    stored_mb: int = 1_000
+    seconds: float = 6.0  # of a phase
+    warm_up_s: float = 8.0
+    faults: int = 3  # of each kind
+    stored_mb: int = 600  # read by consumers, and there at a restart
+    grown_mb: tuple[int, int] = (200, 2_000)
     partitions: int = 1_000
+    grown_partitions: int = 3_000
+    producers: int = 100
+    connections: int = 1_000
+    groups: int = 200
+    topics: int = 50
 
 
 FULL = Scale()
-QUICK = Scale(seconds=1.0, warm_up_s=0.5, rounds=1, faults=1, growth_mb=(10, 50), stored_mb=30, partitions=60)
+QUICK = Scale(
+    rounds=1,
+    seconds=1.0,
+    warm_up_s=0.5,
+    faults=1,
+    stored_mb=12,
+    grown_mb=(6, 24),
+    partitions=30,
+    grown_partitions=60,
+    producers=8,
+    connections=30,
+    groups=4,
+    topics=3,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,7 @@ class Bench:
     lines: str | None  # the file of real order lines
     yardstick: str | None  # the script of the yardstick
     half_peak: Callable[[], float]  # records of 1 KiB a second
+    say: Callable[[str], None]
 
 
 Workload = Callable[[Contestant, Bench], list[Figure]]

@@ -31,7 +31,7 @@ def warm_up(cluster: Cluster, bench: Bench) -> None:
 
 
 def measure_case(cluster: Cluster, bench: Bench, case: str, *, value_bytes: int, producers: int) -> list[Figure]:
-    load = Load(new_topic(cluster.bootstrap_servers), PARTITIONS, value_bytes, bench.scale.seconds, bench.lines)
+    load = Load(new_topic(cluster.bootstrap_servers), PARTITIONS, value_bytes, bench.scale.seconds, lines=bench.lines)
     with Meter(cluster.pids()) as meter:
         sent = run_clients(bench.site.cores, [(produce, (cluster.bootstrap_servers, load))] * producers, TIMEOUT_S)
     return figures_of(case, sent, meter)

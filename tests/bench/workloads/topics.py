@@ -11,6 +11,7 @@ ROLLING = {
     "retention.bytes": str(256 << 20),
     "file.delete.delay.ms": "1000",  # Kafka's minute would keep what is deleted on the disk until the next phase
 }
+KEPT = {"min.insync.replicas": "2", "segment.bytes": str(64 << 20), "file.delete.delay.ms": "1000"}
 _numbers = itertools.count(1)
 
 

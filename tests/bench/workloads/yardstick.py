@@ -29,7 +29,7 @@ def contestant() -> Contestant:
     def refuse() -> AbstractContextManager[Cluster]:
         raise NotImplementedError("the yardstick is no cluster")
 
-    return Contestant(NAME, "", "three nodes that only write; every acknowledged record is fsynced on all three", refuse)
+    return Contestant(NAME, "", "three nodes that only write; every acknowledged record is fsynced on all three", refuse, None)
 
 
 def measure(contestant: Contestant, bench: Bench) -> list[Figure]:
