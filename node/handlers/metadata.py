@@ -5,13 +5,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from inspect import isawaitable
 from typing import Any
 
 from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
 from quorumlog.metadata.internal_topics import OFFSETS_TOPIC, is_internal
-from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply, NewTopic
+from quorumlog.metadata.requests import CreateTopics, NewTopic
 from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
@@ -56,7 +57,7 @@ def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
     missing = [topic.name for topic in wanted if topic.name is not None and _is_missing(services.image, topic.name)]
     if missing and _may_create(services, call):
         return _create_and_answer(services, call, wanted, missing)
-    return _response(services, call, [_find(services.image, topic, {}) for topic in wanted])
+    return _response(services, call, [_find(services.image, topic) for topic in wanted])
 
 
 def _refused(wanted: Any) -> dict[str, Any]:
@@ -71,18 +72,14 @@ def _may_create(services: Services, call: Call) -> bool:
 
 
 async def _create_and_answer(services: Services, call: Call, wanted: Iterable[Any], missing: list[str]) -> Body:
-    """A topic is answered with its partitions at once: the reply of the controller waits until our image has them."""
-    errors: dict[str, ErrorCode] = {}
-    # The client asks again for those that were too many.
+    """Answered as unknown, like Kafka does: the next question finds the topic. So one that asks whether a topic is gone, or
+    never was, hears yes, though its question creates the topic."""
+    topics = [_find(services.image, topic) for topic in wanted]
+    # The client asks again for those that were too many, and for those that were refused.
     request = CreateTopics(tuple(_new_topic(services, name) for name in missing[:NAMED_MAX]))
-    try:
-        reply = await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
-    except ClusterError:
-        errors = dict.fromkeys(missing, ErrorCode.leader_not_available)  # the client asks again
-    else:
-        assert isinstance(reply, CreateTopicsReply)
-        errors = {created.name: created.error_code for created in reply.topics if created.error_code}
-    return _response(services, call, [_find(services.image, topic, errors) for topic in wanted])
+    with suppress(ClusterError):
+        await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
+    return _response(services, call, topics)
 
 
 def _new_topic(services: Services, name: str) -> NewTopic:
@@ -90,7 +87,7 @@ def _new_topic(services: Services, name: str) -> NewTopic:
     return new_offsets_topic(services.config) if name == OFFSETS_TOPIC else NewTopic(name)
 
 
-def _find(image: Image, wanted: Any, errors: dict[str, ErrorCode]) -> dict[str, Any]:
+def _find(image: Image, wanted: Any) -> dict[str, Any]:
     name = wanted.name
     if name is None:
         name = image.topic_names.get(wanted.topic_id)
@@ -99,9 +96,7 @@ def _find(image: Image, wanted: Any, errors: dict[str, ErrorCode]) -> dict[str, 
     topic = image.topics.get(name)
     if topic is not None:
         return _describe(image, topic)
-    code = _name_error(name) or errors.get(name, ErrorCode.unknown_topic_or_partition)
-    if code is ErrorCode.topic_already_exists:  # created by another request meanwhile, and not in our image yet
-        code = ErrorCode.leader_not_available
+    code = _name_error(name) or ErrorCode.unknown_topic_or_partition
     return {"error_code": code, "name": name, "topic_id": NO_TOPIC_ID, "partitions": []}
 
 

@@ -37,7 +37,7 @@ def an_image(*names: str, leader: int = 1) -> Image:
 
 
 class Stage:
-    """A node whose controller creates nothing, but says that it did."""
+    """A node whose controller creates what it is asked for."""
 
     def __init__(self, image: Image) -> None:
         self.asked: list[CreateTopics] = []
@@ -53,6 +53,7 @@ class Stage:
 
     async def _create(self, request: CreateTopics, *, timeout_s: float) -> CreateTopicsReply:
         self.asked.append(request)
+        self.services.image = an_image(*self.services.image.topics, *(topic.name for topic in request.topics))
         return CreateTopicsReply(())
 
     def ask(self, version: int, *names: str, topic: bool = False, cluster: bool = False) -> dict[str, Any]:
@@ -101,7 +102,8 @@ def test_a_topic_and_its_partitions() -> None:
 
 
 def test_topics_are_created_on_first_use() -> None:
-    """With the defaults of the cluster; the coordinators' topic as they need it; none by a name that is not allowed."""
+    """With the defaults of the cluster; the coordinators' topic as they need it; none by a name that is not allowed. Kafka 4.3.1
+    calls them unknown in this answer yet, and kafka-go's tests ask in this way whether a topic is gone."""
     stage = Stage(an_image("t"))
     answer = stage.ask(12, "t", "orders", "__consumer_offsets", "a/b")
     assert [one["error_code"] for one in answer["topics"]] == [
@@ -115,3 +117,5 @@ def test_topics_are_created_on_first_use() -> None:
     assert (orders.name, orders.num_partitions, orders.configs) == ("orders", -1, ())
     assert (offsets.name, offsets.num_partitions) == ("__consumer_offsets", 7)
     assert ("cleanup.policy", "compact") in [(entry.key, entry.value) for entry in offsets.configs]
+    (orders_now,) = stage.ask(12, "orders")["topics"]
+    assert (orders_now["error_code"], len(orders_now["partitions"]), len(stage.asked)) == (ErrorCode.none, 1, 1)
