@@ -4,7 +4,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from tests.bench.workloads import FULL, QUICK, Scale, yardstick
 
 Command = Callable[..., None]
 
+SIZES = ", ".join(f"{field.name} {field.default}" for field in fields(Scale))
 OPTIONS = (
     click.option("--peer", type=click.Choice(["kafka"]), envvar="PEER", help="Measure it too, in turn with us."),
     click.option("--yardstick", envvar="YARDSTICK", help="The yardstick's script: its load on its nodes and on each cluster."),
     click.option("--quick", is_flag=True, help="A smoke run: seconds, and figures that say nothing."),
     click.option("--rounds", type=click.IntRange(1), help="How often each has its turn; of `failover`, faults of each kind."),
-    click.option("--seconds", type=click.FloatRange(0.1), help="Length of a phase."),
-    click.option("--warm-up", type=click.FloatRange(0.1), help="Seconds before the first phase of each turn."),
+    click.option("--size", "sizes", multiple=True, metavar="NAME=NUMBER", help=f"How much of something: {SIZES}."),
     click.option("--directory", type=click.Path(path_type=Path), help="Where data lies; by default where temporary files do."),
     click.option("--broker-cores", help="As taskset takes them: 0,1 or 0-3."),
     click.option("--client-cores", help="As taskset takes them."),
@@ -77,10 +77,24 @@ def _site(directory: Path | None, broker_cores: str | None, client_cores: str | 
     return Site(Cores(brokers or cores.brokers, clients or cores.clients), directory or Path(tempfile.gettempdir()))
 
 
-def _scale(scale: Scale, names: list[str], rounds: int | None, seconds: float | None, warm_up: float | None, **_: Any) -> Scale:
+def _scale(scale: Scale, names: list[str], rounds: int | None, sizes: tuple[str, ...], **_: Any) -> Scale:
     if rounds:
         scale = replace(scale, faults=rounds) if names == ["failover"] else replace(scale, rounds=rounds)
-    return replace(scale, seconds=seconds or scale.seconds, warm_up_s=warm_up or scale.warm_up_s)
+    for size in sizes:
+        scale = _sized(scale, size)
+    return scale
+
+
+def _sized(scale: Scale, text: str) -> Scale:
+    """One of the scale's fields set, as whole a number as it is."""
+    name, _, number = text.partition("=")
+    try:
+        changed = replace(scale, **{name: type(getattr(scale, name))(number)})
+    except (AttributeError, TypeError, ValueError):
+        raise click.UsageError(f"--size {text}: NAME=NUMBER, with one of {SIZES}") from None
+    if getattr(changed, name) <= 0:
+        raise click.UsageError(f"--size {text}: more than nothing")
+    return changed
 
 
 def _say(line: str) -> None:

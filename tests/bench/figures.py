@@ -15,6 +15,7 @@ class Unit:
 
 
 RECORDS_S = Unit("records/s", more_is_better=True)
+RECORDS = Unit("records", more_is_better=True)
 MB_S = Unit("MB/s", more_is_better=True)
 PER_S = Unit("1/s", more_is_better=True)
 MS = Unit("ms")
@@ -56,7 +57,9 @@ class Figures:
     measured: list[Measured] = field(default_factory=list)
 
     def add(self, workload: str, contestant: str, round_: int, figures: Iterable[Figure]) -> None:
-        self.measured += [Measured(workload, contestant, round_, figure) for figure in figures]
+        """Figures as they come: what was found before a failure counts."""
+        for figure in figures:
+            self.measured.append(Measured(workload, contestant, round_, figure))
 
     def lines(self) -> list[Key]:
         """Every line of the table once, in order of first appearance."""

@@ -1,8 +1,9 @@
 """What is kept of a run: JSON in .bench/, and with --write a section in docs/benchmarks.md."""
 
 import json
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.bench.run import Run
 
 KEPT = Path(".bench")
 PAGE = Path("docs/benchmarks.md")
+PICTURES = PAGE.with_suffix("")
 
 
 def keep(run: Run, *, write: bool) -> str:
@@ -22,10 +24,17 @@ def keep(run: Run, *, write: bool) -> str:
     kept = [stem.with_suffix(".json"), *_plots(run, stem)]
     kept[0].write_text(json.dumps(as_json(run), indent=1) + "\n")
     if write:
-        with PAGE.open("a") as page:
-            page.write("\n" + section(run))
-        kept.append(PAGE)
+        kept += _write(run, kept[1:])
     return f"kept in {', '.join(map(str, kept))}"
+
+
+def _write(run: Run, plots: list[Path]) -> list[Path]:
+    """A section of the page, with its plots beside it."""
+    PICTURES.mkdir(exist_ok=True)
+    copies = [Path(shutil.copy(each, PICTURES / each.name)) for each in plots]
+    with PAGE.open("a") as page:
+        page.write("\n" + section(run, copies))
+    return [PAGE, *copies]
 
 
 def _plots(run: Run, stem: Path) -> list[Path]:
@@ -60,12 +69,13 @@ def circumstances(run: Run) -> dict[str, Any]:
     }
 
 
-def section(run: Run) -> str:
+def section(run: Run, pictures: Sequence[Path]) -> str:
     told = circumstances(run)
     lines = [f"## {told['date']}, {told['contestants']['quorumlog']['version']}", ""]
     lines += [f"- {name}: {value}" for name, value in _flat(told)]
     verdicts = targets.as_markdown(targets.judged(run.figures))
-    return "\n".join([*lines, "", verdicts, "", table.as_markdown(run.figures), ""])
+    shown = [f"![Times better, by figure]({path.relative_to(PAGE.parent)})\n" for path in pictures]
+    return "\n".join([*lines, "", *shown, verdicts, "", table.as_markdown(run.figures), ""])
 
 
 def _flat(told: Mapping[str, Any]) -> list[tuple[str, str]]:

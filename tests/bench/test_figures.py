@@ -96,7 +96,7 @@ def test_small_machines_share_their_cores() -> None:
 def test_a_quick_run_measures_prints_and_keeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PEER", raising=False)
     monkeypatch.setattr("tests.bench.report.KEPT", tmp_path)
-    done = CliRunner().invoke(main, ["--only", "throughput", "--quick", "--seconds", "0.2", "--warm-up", "0.2"])
+    done = CliRunner().invoke(main, ["--only", "throughput", "--quick", "--size", "seconds=0.2", "--size", "warm_up_s=0.2"])
     assert done.exit_code == 0, done.output
     [path] = tmp_path.glob("*.json")
     kept = json.loads(path.read_text())

@@ -1,6 +1,6 @@
 """What is measured, one file a workload. `measure(contestant, bench)` runs one round and returns its figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.bench.contestants import Contestant, Site
@@ -9,14 +9,15 @@ from tests.bench.figures import Figure
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of each: of a whole run that takes some forty minutes with a peer, unless something else is said."""
+    """How much of each. With these a whole run takes some forty minutes on a calm machine, Kafka's turns included."""
 
     rounds: int = 3
     seconds: float = 6.0  # of a phase
     warm_up_s: float = 8.0
     faults: int = 3  # of each kind
     stored_mb: int = 600  # read by consumers, and there at a restart
-    grown_mb: tuple[int, int] = (200, 2_000)
+    short_mb: int = 200  # of a log that grows
+    long_mb: int = 2_000
     partitions: int = 1_000
     grown_partitions: int = 3_000
     producers: int = 100
@@ -32,7 +33,8 @@ QUICK = Scale(
     warm_up_s=0.5,
     faults=1,
     stored_mb=12,
-    grown_mb=(6, 24),
+    short_mb=6,
+    long_mb=24,
     partitions=30,
     grown_partitions=60,
     producers=8,
@@ -54,4 +56,4 @@ class Bench:
     say: Callable[[str], None]
 
 
-Workload = Callable[[Contestant, Bench], list[Figure]]
+Workload = Callable[[Contestant, Bench], Iterable[Figure]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.bench.asking import active_controller, elect_preferred, wait_led_by
+from tests.bench.asking import active_controller, elect_preferred, restore_leaders
 from tests.bench.contestants import Cluster, Contestant, Networked
 from tests.bench.figures import MS, Figure, S
 from tests.bench.load.steady import SteadyClients
@@ -57,25 +57,26 @@ class Scene:
         """All in sync, everybody leads what is theirs, and records flow."""
         bootstrap = self.bootstrap_servers
         wait_in_sync(bootstrap, self.topic, timeout_s=SYNC_TIMEOUT_S)
-        if leaders_of(bootstrap, self.topic) != self.preferred:
-            elect_preferred(bootstrap, self.topic, self.preferred)
-            wait_led_by(bootstrap, self.topic, self.preferred)
+        restore_leaders(bootstrap, self.topic, self.preferred)
         self.clients.wait_read(self.preferred, time.monotonic(), ANSWER_TIMEOUT_S)
         time.sleep(CALM_S)
 
 
-def measure(contestant: Contestant, bench: Bench) -> list[Figure]:
+def measure(contestant: Contestant, bench: Bench) -> Iterator[Figure]:
+    times = range(bench.scale.faults)
     with contestant.fresh() as cluster, _scene(cluster.bootstrap_servers) as scene:
-        figures = [
-            figure for fault in faults_of_processes(cluster) for figure in _measure_fault(scene, fault, bench.scale.faults)
-        ]
-        figures += [figure for _ in range(bench.scale.faults) for figure in _measure_move(scene, cluster)]
-        figures += _measure_rolling_restart(scene, cluster)
+        for fault in faults_of_processes(cluster):
+            for _ in times:
+                yield from _measure_fault(scene, fault)
+        for _ in times:
+            yield _measure_move(scene, cluster)
+        yield from _measure_rolling_restart(scene, cluster)
     if contestant.networked is None:
         bench.say("no cable is pulled: this machine makes no network namespaces (that needs root)")
-        return figures
+        return
     with contestant.networked() as apart, _scene(apart.bootstrap_servers) as scene:
-        return figures + _measure_fault(scene, pulled_cable(apart), bench.scale.faults)
+        for _ in times:
+            yield from _measure_fault(scene, pulled_cable(apart))
 
 
 @contextmanager
@@ -86,11 +87,7 @@ def _scene(bootstrap: str) -> Iterator[Scene]:
         yield Scene(bootstrap, clients, topic, leaders_of(bootstrap, topic))
 
 
-def _measure_fault(scene: Scene, fault: Fault, times: int) -> list[Figure]:
-    return [figure for _ in range(times) for figure in _measure_once(scene, fault)]
-
-
-def _measure_once(scene: Scene, fault: Fault) -> list[Figure]:
+def _measure_fault(scene: Scene, fault: Fault) -> list[Figure]:
     """What the victim led, and, where it was the controller, what others led: its replicas there were in sync as well."""
     scene.wait_calm()
     victim = _victim(scene, of_controller=fault.of_controller)
@@ -118,7 +115,7 @@ def _victim(scene: Scene, *, of_controller: bool) -> int:
     return controller if of_controller else candidates[0]
 
 
-def _measure_move(scene: Scene, cluster: Cluster) -> list[Figure]:
+def _measure_move(scene: Scene, cluster: Cluster) -> Figure:
     """A node has restarted and led nothing; it gets back its leadership while records flow."""
     scene.wait_calm()
     node = _victim(scene, of_controller=False)
@@ -131,7 +128,7 @@ def _measure_move(scene: Scene, cluster: Cluster) -> list[Figure]:
     elect_preferred(scene.bootstrap_servers, scene.topic, scene.preferred)
     time.sleep(MOVE_WATCHED_S)
     silence = scene.clients.longest_silence(moved_at, moved_at + MOVE_WATCHED_S)
-    return [Figure("planned move of leadership", "longest time without acknowledgment", MS, 1e3 * silence)]
+    return Figure("planned move of leadership", "longest time without acknowledgment", MS, 1e3 * silence)
 
 
 def _measure_rolling_restart(scene: Scene, cluster: Cluster) -> list[Figure]:

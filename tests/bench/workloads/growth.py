@@ -37,7 +37,7 @@ def measure(contestant: Contestant, bench: Bench) -> list[Figure]:
 
 def measure_log(cluster: Cluster, bench: Bench) -> list[Figure]:
     """Append to a log and read its end while it is short, and when it is long."""
-    short_mb, long_mb = bench.scale.grown_mb
+    short_mb, long_mb = bench.scale.short_mb, bench.scale.long_mb
     topic = new_topic(cluster.bootstrap_servers, config=SMALL_SEGMENTS)
     found = {}
     for before, megabytes in ((0, short_mb), (short_mb, long_mb)):
@@ -60,7 +60,7 @@ def append_figures(cluster: Cluster, bench: Bench, case: str, topic: str, partit
 
 def read_figures(cluster: Cluster, bench: Bench, case: str, topic: str) -> list[Figure]:
     """The newest records of each partition."""
-    count = round(min(READ_MB, bench.scale.grown_mb[0]) * 1e6 / VALUE_BYTES / PARTITIONS)
+    count = round(min(READ_MB, bench.scale.short_mb) * 1e6 / VALUE_BYTES / PARTITIONS)
     last = ends(cluster.bootstrap_servers, topic, PARTITIONS)
     reading = Reading(topic, tuple((max(end - count, 0), end) for end in last))
     with Meter(cluster.pids()) as meter:

@@ -2,7 +2,8 @@
 
 from tests.bench.contestants import Cluster, Contestant
 from tests.bench.crew import run_clients
-from tests.bench.figures import CPU_MS_MB, CPU_S_M, MB_S, MIB, RECORDS_S, Figure
+from tests.bench.figures import CPU_MS_MB, CPU_S_M, MB_S, MIB, RECORDS, RECORDS_S, Figure
+from tests.bench.load.offsets import starts
 from tests.bench.load.producing import Load, Sent, produce
 from tests.bench.meters import Meter, resident_mib
 from tests.bench.workloads import Bench
@@ -10,15 +11,24 @@ from tests.bench.workloads.topics import PARTITIONS, new_topic
 
 TIMEOUT_S = 180.0
 ONE_KIB = "1 KiB, one producer"
-CASES = {ONE_KIB: (1024, 1), "1 KiB, four producers": (1024, 4), "100 B, one producer": (100, 1), "order lines by key": (0, 1)}
+LONG = 4  # times the length of the others: past the first rolls of segments, and past the first round of retention
+
+# Bytes of a value (0: real order lines), producers, length.
+CASES = {
+    ONE_KIB: (1024, 1, LONG),
+    "1 KiB, four producers": (1024, 4, 1),
+    "100 B, one producer": (100, 1, 1),
+    "order lines by key": (0, 1, 1),
+}
 
 
 def measure(contestant: Contestant, bench: Bench) -> list[Figure]:
     with contestant.fresh() as cluster:
         figures = [Figure("after the start", "resident memory", MIB, resident_mib(cluster.pids()))]
         warm_up(cluster, bench)
-        for case, (value_bytes, producers) in CASES.items():
-            figures += measure_case(cluster, bench, case, value_bytes=value_bytes, producers=producers)
+        for case, (value_bytes, producers, length) in CASES.items():
+            seconds = length * bench.scale.seconds
+            figures += measure_case(cluster, bench, case, value_bytes=value_bytes, producers=producers, seconds=seconds)
         return figures
 
 
@@ -30,11 +40,13 @@ def warm_up(cluster: Cluster, bench: Bench) -> None:
         run_clients(bench.site.cores, [(produce, (cluster.bootstrap_servers, load))], TIMEOUT_S)
 
 
-def measure_case(cluster: Cluster, bench: Bench, case: str, *, value_bytes: int, producers: int) -> list[Figure]:
-    load = Load(new_topic(cluster.bootstrap_servers), PARTITIONS, value_bytes, bench.scale.seconds, lines=bench.lines)
+def measure_case(cluster: Cluster, bench: Bench, case: str, *, value_bytes: int, producers: int, seconds: float) -> list[Figure]:
+    topic = new_topic(cluster.bootstrap_servers)
+    load = Load(topic, PARTITIONS, value_bytes, seconds, lines=bench.lines)
     with Meter(cluster.pids()) as meter:
         sent = run_clients(bench.site.cores, [(produce, (cluster.bootstrap_servers, load))] * producers, TIMEOUT_S)
-    return figures_of(case, sent, meter)
+    removed = sum(starts(cluster.bootstrap_servers, topic, PARTITIONS))
+    return [*figures_of(case, sent, meter), Figure(case, "removed by retention meanwhile", RECORDS, removed)]
 
 
 def figures_of(case: str, sent: list[Sent], meter: Meter) -> list[Figure]:
