@@ -30,7 +30,7 @@ fix: $(INSTALLED) ## tidy what can be tidied mechanically
 proto: $(INSTALLED) ## generate proto/*_pb2.py and .pyi from proto/*.proto
 	$(BIN)/python -m grpc_tools.protoc -Iquorumlog/proto=proto --python_out=.typing --pyi_out=.typing proto/*.proto
 
-bench: $(INSTALLED) ## measure; ARGS="--help" says what
+bench: $(INSTALLED) ## measure; PEER=kafka beside Apache Kafka, YARDSTICK=path, ARGS="--only throughput,latency"
 	$(BIN)/python -m tests.bench $(ARGS)
 
 chaos: $(INSTALLED) ## a cluster under drawn faults, its promises checked; MINUTES=5 SEED=7 TARGET=compose

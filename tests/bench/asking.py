@@ -31,6 +31,12 @@ def active_controller(bootstrap: str, timeout_s: float = 30.0) -> int:
     raise TimeoutError(f"no controller within {timeout_s:g} s")
 
 
+def preferred_leaders(bootstrap: str, topic: str) -> dict[int, int]:
+    """Partition -> the node that leads it while all is well."""
+    metadata = AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, timeout=10)
+    return {index: partition.replicas[0] for index, partition in metadata.topics[topic].partitions.items()}
+
+
 def elect_preferred(bootstrap: str, topic: str, partitions: Iterable[int]) -> None:
     """Give leadership back to the preferred replicas."""
     wanted = [TopicPartition(topic, partition) for partition in partitions]

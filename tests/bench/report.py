@@ -63,8 +63,9 @@ def circumstances(run: Run) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine.describe(run.site.directory),
         "cores": str(run.site.cores),
+        "scale": asdict(run.scale),
         "load average before": run.load_before,
-        "real order lines": run.lines is not None,
+        "order lines": "real" if run.lines else "made up",
         "contestants": {each.name: {"version": each.version, "settings": each.settings} for each in run.contestants},
     }
 
@@ -81,4 +82,5 @@ def section(run: Run, pictures: Sequence[Path]) -> str:
 def _flat(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     machines = list(told["machine"].items())
     contestants = [(f"{name} {each['version']}", each["settings"]) for name, each in told["contestants"].items()]
-    return [*machines, ("cores", told["cores"]), ("load average before", str(told["load average before"])), *contestants]
+    others = [(name, str(told[name])) for name in ("cores", "load average before", "order lines", "scale")]
+    return [*machines, *others, *contestants]

@@ -19,6 +19,7 @@ POLL_S = 0.002
 STAMP = struct.Struct(">d")
 FLUSH_TIMEOUT_S = 30.0
 READ_AT_ONCE = 1_000
+NEW_CLIENT_MS = 500
 
 Moment = tuple[float, float]  # when a record was produced, and when it was acknowledged or read
 
@@ -94,6 +95,24 @@ class SteadyClients:
         partition, value = message.partition(), message.value()
         if message.error() is None and partition is not None and value is not None:
             self.read[partition].append((STAMP.unpack(value)[0], now))
+
+
+def first_acknowledgment(bootstrap: str, topic: str, partitions: Iterable[int], timeout_s: float) -> float:
+    """When each partition had acknowledged a record of clients that knew nothing: new ones until one succeeds."""
+    waiting, deadline = set(partitions), time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "message.timeout.ms": NEW_CLIENT_MS, "log_level": 2})
+
+        def on_delivery(error: object, message: confluent_kafka.Message) -> None:
+            if error is None:
+                waiting.discard(message.partition() or 0)
+
+        for partition in sorted(waiting):
+            producer.produce(topic, STAMP.pack(time.monotonic()), partition=partition, on_delivery=on_delivery)
+        producer.flush(2 * NEW_CLIENT_MS / 1e3)
+        if not waiting:
+            return time.monotonic()
+    raise TimeoutError(f"partitions {sorted(waiting)} have acknowledged nothing to new clients in {timeout_s:g} s")
 
 
 def _first_after(moments: list[Moment], partition: int, since: float, deadline: float) -> float:

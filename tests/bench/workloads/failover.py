@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.bench.asking import active_controller, elect_preferred, restore_leaders
+from tests.bench.asking import active_controller, elect_preferred, preferred_leaders, restore_leaders
 from tests.bench.contestants import Cluster, Contestant, Networked
 from tests.bench.figures import MS, Figure, S
-from tests.bench.load.steady import SteadyClients
+from tests.bench.load.steady import SteadyClients, first_acknowledgment
 from tests.bench.workloads import Bench
 from tests.bench.workloads.topics import KEPT, PARTITIONS, new_topic
-from tests.cluster.leaders import leaders_of, wait_in_sync
+from tests.cluster.leaders import wait_in_sync
 
-ANSWER_TIMEOUT_S = 90.0
+ANSWER_TIMEOUT_S = 150.0  # librdkafka gives up on a silent node after 60 s
 SYNC_TIMEOUT_S = 120.0
 CALM_S = 1.0
 MOVE_WATCHED_S = 2.0
@@ -84,18 +84,25 @@ def _scene(bootstrap: str) -> Iterator[Scene]:
     topic = new_topic(bootstrap, config=KEPT)
     wait_in_sync(bootstrap, topic, timeout_s=SYNC_TIMEOUT_S)
     with SteadyClients(bootstrap, topic, PARTITIONS) as clients:
-        yield Scene(bootstrap, clients, topic, leaders_of(bootstrap, topic))
+        yield Scene(bootstrap, clients, topic, preferred_leaders(bootstrap, topic))
 
 
 def _measure_fault(scene: Scene, fault: Fault) -> list[Figure]:
-    """What the victim led, and, where it was the controller, what others led: its replicas there were in sync as well."""
+    """What the victim led, and, where it was the controller, what others led: its replicas there were in sync as well.
+
+    Clients that were there may notice only by their own timeouts that a node is silent; a new one shows when the cluster
+    is ready.
+    """
     scene.wait_calm()
     victim = _victim(scene, of_controller=fault.of_controller)
     led = [partition for partition, leader in scene.preferred.items() if leader == victim]
     others = [partition for partition, leader in scene.preferred.items() if leader != victim]
     struck_at = time.monotonic()
     fault.strike(victim)
-    figures = _waits(scene, f"{fault.case}, which led" if fault.of_controller else fault.case, led, struck_at)
+    case = f"{fault.case}, which led" if fault.of_controller else fault.case
+    addresses = _without(scene.bootstrap_servers, victim)
+    new = first_acknowledgment(addresses, scene.topic, led, ANSWER_TIMEOUT_S) - struck_at
+    figures = [Figure(case, "to a new client's acknowledgment", S, new), *_waits(scene, case, led, struck_at)]
     if fault.of_controller:
         figures += _waits(scene, f"{fault.case}, others led", others, struck_at)
     fault.undo(victim)
@@ -107,6 +114,11 @@ def _waits(scene: Scene, case: str, partitions: list[int], since: float) -> list
         Figure(case, "to the next acknowledgment", S, scene.clients.wait_acknowledged(partitions, since, ANSWER_TIMEOUT_S)),
         Figure(case, "to the next record read", S, scene.clients.wait_read(partitions, since, ANSWER_TIMEOUT_S)),
     ]
+
+
+def _without(bootstrap: str, node: int) -> str:
+    """The addresses of the others; nodes have the ids 1 to 3 in their order."""
+    return ",".join(address for node_id, address in enumerate(bootstrap.split(","), 1) if node_id != node)
 
 
 def _victim(scene: Scene, *, of_controller: bool) -> int:
