@@ -1,5 +1,6 @@
 """Benchmarks. `python -m tests.bench` runs the workloads, a workload's name runs that one, `--help` says which there are."""
 
+import os
 import signal
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from tests.bench.workloads import FULL, QUICK, Scale, yardstick
 
 Command = Callable[..., None]
 
+BUSY = 0.5  # load average a core
 SIZES = ", ".join(f"{field.name} {field.default}" for field in fields(Scale))
 OPTIONS = (
     click.option("--peer", type=click.Choice(["kafka"]), envvar="PEER", help="Measure it too, in turn with us."),
@@ -62,6 +64,8 @@ def measure(names: list[str], *, peer: str | None, yardstick: str | None, quick:
     site = _site(**given)
     contestants = [quorumlog.contestant(site), *([kafka.contestant(site)] if peer else [])]
     run = Run(site, _scale(QUICK if quick else FULL, names, **given), contestants, real_lines(), yardstick, _say)
+    if run.load_before > BUSY * (os.cpu_count() or 1):
+        _say(f"the machine is busy (load average {run.load_before:.1f}): what comes out says little")
     try:
         run.measure(names)
     finally:  # a run that is interrupted tells what it has found

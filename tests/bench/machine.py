@@ -24,7 +24,7 @@ def describe(data_directory: Path) -> dict[str, str]:
 
 def java_version() -> str:
     told = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False).stderr
-    return told.splitlines()[0] if told else "no java"
+    return told.splitlines()[0].replace('"', "") if told else "no java"
 
 
 def load_average() -> float:

@@ -46,7 +46,6 @@ def _plots(run: Run, stem: Path) -> list[Path]:
 def as_json(run: Run) -> dict[str, Any]:
     return {
         **circumstances(run),
-        "scale": asdict(run.scale),
         "figures": run.figures.as_json(),
         "targets": _targets(run),
         "failures": run.failures,
@@ -64,7 +63,7 @@ def circumstances(run: Run) -> dict[str, Any]:
         "machine": machine.describe(run.site.directory),
         "cores": str(run.site.cores),
         "scale": asdict(run.scale),
-        "load average before": run.load_before,
+        "load average before": round(run.load_before, 1),
         "order lines": "real" if run.lines else "made up",
         "contestants": {each.name: {"version": each.version, "settings": each.settings} for each in run.contestants},
     }
@@ -82,5 +81,6 @@ def section(run: Run, pictures: Sequence[Path]) -> str:
 def _flat(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     machines = list(told["machine"].items())
     contestants = [(f"{name} {each['version']}", each["settings"]) for name, each in told["contestants"].items()]
-    others = [(name, str(told[name])) for name in ("cores", "load average before", "order lines", "scale")]
-    return [*machines, *others, *contestants]
+    scale = ("scale", ", ".join(f"{name} {value:g}" for name, value in told["scale"].items()))
+    others = [(name, str(told[name])) for name in ("cores", "load average before", "order lines")]
+    return [*machines, *others, scale, *contestants]

@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.bench.contestants import Cluster, Contestant, Networked, Site, networks
+from tests.bench.machine import java_version
 from tests.chaos.network import Network
 from tests.clients import cache
 from tests.clients.kafka_peer import KafkaCluster, Setup
@@ -84,4 +85,6 @@ def contestant(site: Site) -> Contestant:
             with KafkaCluster(3, setup=setup, parent=site.directory) as cluster:
                 yield NetworkedKafka(cluster, network)
 
-    return Contestant("kafka", cache.kafka_version(), TOLD, fresh, networked if networks.offered() else None)
+    return Contestant(
+        "kafka", f"{cache.kafka_version()} ({java_version()})", TOLD, fresh, networked if networks.offered() else None
+    )

@@ -39,16 +39,15 @@ def measure_log(cluster: Cluster, bench: Bench) -> list[Figure]:
     """Append to a log and read its end while it is short, and when it is long."""
     short_mb, long_mb = bench.scale.short_mb, bench.scale.long_mb
     topic = new_topic(cluster.bootstrap_servers, config=SMALL_SEGMENTS)
-    found = {}
+    appended, read = [], []
     for before, megabytes in ((0, short_mb), (short_mb, long_mb)):
         fill(cluster, bench, topic, PARTITIONS, megabytes - before)
         name = f"log of {megabytes / 1e3:g} GB"
-        found[megabytes] = append_figures(cluster, bench, f"append, {name}", topic, PARTITIONS)
-        found[-megabytes] = read_figures(cluster, bench, f"read, {name}", topic)
-    figures = [figure for each in found.values() for figure in each]
+        appended.append(append_figures(cluster, bench, f"append, {name}", topic, PARTITIONS))
+        read.append(read_figures(cluster, bench, f"read, {name}", topic))
     times = f"{long_mb / 1e3:g} GB instead of {short_mb / 1e3:g}"
-    figures += compared(f"append, {times}", found[short_mb], found[long_mb])
-    return figures + compared(f"read, {times}", found[-short_mb], found[-long_mb])
+    ratios = [*compared(f"append, {times}", *appended), *compared(f"read, {times}", *read)]
+    return [figure for figures in (*appended, *read, ratios) for figure in figures]
 
 
 def append_figures(cluster: Cluster, bench: Bench, case: str, topic: str, partitions: int) -> list[Figure]:

@@ -2,20 +2,23 @@
 
 import itertools
 
-from tests.events import create_topic
+from confluent_kafka.admin import AdminClient, NewTopic
 
 PARTITIONS = 6
-ROLLING = {
+REPLICAS = 3
+TIMEOUT_S = 300  # thousands of partitions at once
+KEPT = {
     "min.insync.replicas": "2",
     "segment.bytes": str(64 << 20),
-    "retention.bytes": str(256 << 20),
     "file.delete.delay.ms": "1000",  # Kafka's minute would keep what is deleted on the disk until the next phase
 }
-KEPT = {"min.insync.replicas": "2", "segment.bytes": str(64 << 20), "file.delete.delay.ms": "1000"}
+ROLLING = KEPT | {"retention.bytes": str(256 << 20)}
 _numbers = itertools.count(1)
 
 
-def new_topic(bootstrap: str, partitions: int = PARTITIONS, config: dict[str, str] | None = None) -> str:
+def new_topic(bootstrap: str, partitions: int = PARTITIONS, config: dict[str, str] = ROLLING) -> str:
     name = f"bench-{next(_numbers)}"
-    create_topic(bootstrap, name, partitions=partitions, config=config or ROLLING)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    topic = NewTopic(name, num_partitions=partitions, replication_factor=REPLICAS, config=config)
+    admin.create_topics([topic], operation_timeout=TIMEOUT_S, request_timeout=TIMEOUT_S)[name].result(TIMEOUT_S)
     return name
