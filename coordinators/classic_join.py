@@ -21,6 +21,7 @@ from .results import Request
 MEMBER_ID_REQUIRED_VERSION = 4
 SKIP_ASSIGNMENT_VERSION = 9  # KIP-814
 MEMBER_ID_PREFIX_MAX = 1_000  # characters: a text on the wire has at most 32767 bytes
+DEADLINES_MAX = 100_000  # of a shard: nobody gets another id of a member meanwhile, which he may ask for without end
 
 
 class Joins:
@@ -111,6 +112,8 @@ class Joins:
             self._add(group, member_id, request, moment)
 
     def _give_id(self, group: ClassicGroup, member_id: str, request: Request, moment: Moment) -> None:
+        if len(self._context.timers) >= DEADLINES_MAX:
+            raise ClusterError(ErrorCode.group_max_size_reached, "too many ids of members were given out and not used yet")
         group.pending_joins.add(member_id)
         until = moment.now + request.message.session_timeout_ms / 1000
         self._context.timers.set(session_key(group.group_id, member_id), until)

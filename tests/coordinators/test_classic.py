@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 
+from quorumlog.coordinators import classic_join
 from quorumlog.coordinators.classic_group import ClassicGroup
 from quorumlog.coordinators.classic_timers import join_key
 from quorumlog.coordinators.codec import decode_record
@@ -189,6 +190,16 @@ def test_static_members_without_patience_do_not_stop_the_clock() -> None:
     assert bench.context.timers.deadline(join_key("g")) == bench.now + 0.5
     bench.passes(20)
     assert (bench.group().state_name, last_state(bench).generation) == ("Empty", 2)
+
+
+def test_ids_of_members_are_not_given_out_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes one id after the other and uses none is refused, until the first have expired; others go on."""
+    monkeypatch.setattr(classic_join, "DEADLINES_MAX", 5)
+    bench = Bench()
+    told = [answered(bench, join(bench, version=9)).error_code for _ in range(7)]
+    assert told == [ErrorCode.member_id_required] * 5 + [ErrorCode.group_max_size_reached] * 2
+    bench.passes(11)
+    assert answered(bench, join(bench, version=9)).error_code == ErrorCode.member_id_required
 
 
 def test_a_huge_client_id_makes_a_member_id_that_can_be_told() -> None:
