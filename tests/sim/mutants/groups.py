@@ -6,6 +6,7 @@ not in the group any more.
 """
 
 from .mutant import Mutant, edit
+from .unit_tests import UNIT_TESTS
 
 COORDINATOR = "quorumlog.node.group_coordinator:GroupCoordinator"
 LED = "quorumlog.node.group_coordinator_shard:LedShard"
@@ -54,10 +55,10 @@ GROUPS: tuple[Mutant, ...] = (
     Mutant(
         name="takes-commits-of-old-generations",
         breaks="A classic member commits in the generation that it is in.",
-        needs="A member that stalls through a rebalance, stays a member (its session is long), and commits then.",
+        needs="A static member that stalls through a rebalance, is waited for, and commits before it hears of the new generation.",
         edits=(edit(f"{CLASSIC_GROUP}.check_commit", "8fb33b8c794d", ("self.check_generation(generation)", "pass")),),
-        seeds=40,
-        judge="groups",
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
     Mutant(
         name="stays-in-its-generation",
