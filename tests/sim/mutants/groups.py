@@ -55,7 +55,7 @@ GROUPS: tuple[Mutant, ...] = (
     Mutant(
         name="takes-commits-of-old-generations",
         breaks="A classic member commits in the generation that it is in.",
-        needs="A static member that stalls through a rebalance, is waited for, and commits before it hears of the new generation.",
+        needs="A static member that stalls through a rebalance, is waited for, and commits before it hears of the new one.",
         edits=(edit(f"{CLASSIC_GROUP}.check_commit", "8fb33b8c794d", ("self.check_generation(generation)", "pass")),),
         seeds=len(UNIT_TESTS),
         judge="unit",
