@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from confluent_kafka import ElectionType
+from confluent_kafka import ConsumerGroupTopicPartitions, ElectionType
 
 from tests.clients import tool_faults, tools
 from tests.clients.cache import LackingError, kafka_version
@@ -134,6 +134,7 @@ def run_faults(
 ) -> list[Cell]:
     """One kill each scenario, of one node, for all clients and tools; then the node comes back."""
     cells: list[Cell] = []
+    _found_a_coordinator(peer)
     for scenario in faults.SCENARIOS:
         struck = [_struck(programs.stage(client), scenario) for client in clients]
         if scenario is faults.LEADER:
@@ -155,13 +156,21 @@ def _strike(title: str, all_struck: Sequence[Struck], peer: Peer) -> list[Cell]:
 
     with ThreadPoolExecutor(len(all_struck)) as pool:
         running = [pool.submit(run, struck) for struck in all_struck]
-        barrier.wait(MEETING_TIMEOUT_S)
+        barrier.wait(MEETING_TIMEOUT_S)  # all are ready to begin
+        barrier.wait(MEETING_TIMEOUT_S)  # all are in the middle
         peer.kill(VICTIM)
         barrier.wait(MEETING_TIMEOUT_S)
         cells = [future.result() for future in running]
     peer.start(VICTIM)
     eventually(lambda: _restored(peer), f"node {VICTIM} is in sync again and leads what it prefers to lead", 60)
     return cells
+
+
+def _found_a_coordinator(peer: Peer) -> None:
+    """So that the topic of the offsets is there while all nodes live, and the victim leads its share of it."""
+    group = ConsumerGroupTopicPartitions("none")
+    peer.admin.list_consumer_group_offsets([group])[group.group_id].result(60)
+    eventually(lambda: _restored(peer), "all nodes lead what they prefer to lead")
 
 
 def _restored(peer: Peer) -> bool:
@@ -173,14 +182,25 @@ def _restored(peer: Peer) -> bool:
 
 
 def through(struck: Struck, barrier: threading.Barrier) -> None:
-    """Everyone meets before the kill and after it, whether ready or failed."""
+    """Everyone keeps all meetings, whether ready or failed: before they begin, before the kill, after it."""
     steps = struck.run()
+    meetings = iter(range(3))
     try:
         try:
             next(steps)
+            _meet(barrier, meetings)
+            next(steps)
         finally:
-            barrier.wait(MEETING_TIMEOUT_S)
-            barrier.wait(MEETING_TIMEOUT_S)
+            while _meet(barrier, meetings):
+                pass
         next(steps, None)
     finally:
         struck.clear()
+
+
+def _meet(barrier: threading.Barrier, meetings: Iterator[int]) -> bool:
+    """Whether there was one more to keep."""
+    due = next(meetings, None) is not None
+    if due:
+        barrier.wait(MEETING_TIMEOUT_S)
+    return due

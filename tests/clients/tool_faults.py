@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from tests.clients.stage import eventually
 from tests.clients.tools import TIMEOUT_S, TOOLS, Bench
 
-COUNT = 400
+COUNT = 600
 PAUSE_S = 0.01
 NUMBERS = [str(number) for number in range(COUNT)]
 
@@ -20,6 +20,7 @@ def kcat(at: Bench, victim: int) -> Iterator[None]:
     topic = _topic(at, "kcat-leader-killed", victim)
     read = ("-C", "-t", topic, "-o", "beginning", "-c", str(COUNT), "-q", "-u", "-f", "%s\n")
     sent = ("-P", "-t", topic, "-X", "enable.idempotence=true", "-X", "linger.ms=1")
+    yield
     with Aside(*at.kcat_command, *read) as consumer, Aside(*at.kcat_command, *sent) as producer:
         threading.Thread(target=producer.type, args=[NUMBERS], daemon=True).start()
         _arriving(at, topic)
@@ -36,6 +37,7 @@ def kafka_tools(at: Bench, victim: int) -> Iterator[None]:
     sent = (TOOLS + "VerifiableProducer", *where, "--max-messages", str(COUNT), "--throughput", rate, "--acks", "-1")
     with Aside(*at.java, *read) as consumer, Aside(*at.java, *sent) as producer:
         _arriving(at, topic)
+        yield  # a JVM takes its time to start: the others wait for it before they begin
         yield
         said = producer.finish()
         assert f'"acked":{COUNT}' in said, said[-800:]

@@ -33,7 +33,7 @@ const kafka = new Kafka({
   retry: { initialRetryTime: 100, retries: 12, maxRetryTime: 1000 },
 })
 const CODECS = { none: 'None', gzip: 'GZIP', snappy: 'Snappy', lz4: 'LZ4', zstd: 'ZSTD' }
-const STEP_TIMEOUT_MS = 60_000
+const STEP_TIMEOUT_MS = 100_000
 
 class Unsupported extends Error {}
 class Refused extends Error {

@@ -15,7 +15,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class FaultScenario:
-    """Runs up to its `yield`, which says that it is ready; then one kill strikes all clients, and it goes on."""
+    """Yields when it is ready to begin; when all are, it goes on, and yields in the middle; then one kill strikes all."""
 
     title: str
     run: Callable[[Stage, int], Iterator[None]]

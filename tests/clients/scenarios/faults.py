@@ -15,12 +15,13 @@ def leader_dies(at: Stage, victim: int) -> Iterator[None]:
     """Everything is acknowledged, and everything acknowledged is read, once and in order."""
     topic = at.topic(3)
     eventually(lambda: victim in at.leaders(topic).values(), f"node {victim} leads a partition of {topic}")
+    yield
     reads = [at.client.start_reading(topic, partition, [(0, COUNT // 3)]) for partition in range(3)]
     flow = at.client.start("flow", topic=topic, partitions=3, count=COUNT, pause_ms=PAUSE_MS)
     reference = at.reference()
     eventually(lambda: reference.ends(topic, 0)[1] >= 10, "records arrive")
     yield
-    places = flow.result(90)
+    places = flow.result(120)
     assert all(offset >= 0 for _, offset in places), f"{sum(offset < 0 for _, offset in places)} records got no acknowledgment"
     for partition, read in enumerate(reads):
         (found,) = read()
@@ -38,6 +39,7 @@ def _differ(got: list[tuple[int, bytes | None]], sent: list[tuple[int, bytes]]) 
 def coordinator_dies(at: Stage, victim: int) -> Iterator[None]:
     """The group goes on from what it committed: no record is skipped, no offset is reset."""
     topic, group = at.topic(PARTITIONS, retention_ms="-1"), at.group_on(victim)
+    yield
     members = [at.join(name, group, topic) for name in ("a", "b")]
     eventually(lambda: shares(topic, members), "two members share")
     fill(at, topic, 20)
