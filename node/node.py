@@ -31,6 +31,7 @@ from .config import NodeConfig
 from .controller_link import ControllerClient, ControllerServer
 from .dispatch import Dispatcher
 from .fetch_sessions import FetchSessions
+from .first_uses import FirstUses
 from .group_coordinator import GroupCoordinator
 from .isr_updates import IsrUpdates
 from .listener import KafkaListener
@@ -111,6 +112,7 @@ class Node:
             suspects=self.suspects,
             replicas=self.replicas,
             controller=self.controller_client,
+            first_uses=FirstUses(self.controller_client, self._tasks),
             session=self.session,
             quorum=self.quorum_view,
             new_uuid=host.new_uuid,

@@ -12,6 +12,7 @@ from .cluster import ClusterView
 from .config import NodeConfig
 from .controller_link import ControllerClient
 from .fetch_sessions import FetchSessions
+from .first_uses import FirstUses
 from .group_coordinator import GroupCoordinator
 from .producer_ids import ProducerIds
 from .quorum_view import QuorumView
@@ -28,6 +29,7 @@ class Services:
     suspects: Suspects
     replicas: Replicas
     controller: ControllerClient
+    first_uses: FirstUses
     session: BrokerSession
     quorum: QuorumView
     producer_ids: ProducerIds

@@ -4,15 +4,13 @@
 """Tells a client who is in the cluster and who leads what. Creates unknown topics where that is allowed."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from contextlib import suppress
-from inspect import isawaitable
+from collections.abc import Awaitable
 from typing import Any
 
 from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
 from quorumlog.metadata.internal_topics import OFFSETS_TOPIC, is_internal
-from quorumlog.metadata.requests import CreateTopics, NewTopic
+from quorumlog.metadata.requests import NewTopic
 from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID
@@ -21,11 +19,9 @@ from ..dispatch import Api, Body, Call
 from ..group_coordinator import new_offsets_topic
 from ..services import Services
 from .authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
-from .bounds import NAMED_MAX
 
 OPERATIONS_FROM = 8
 WITHOUT_IDS = (10, 11)  # have the field already, but nothing may be in it
-CREATE_TIMEOUT_S = 5.0
 NOTICE_S = 0.025  # a death is noticed by all within this time
 
 
@@ -41,11 +37,10 @@ async def _answer_with_news(services: Services, call: Call) -> Body:
     back only after its back-off, which grows to a second."""
     await asyncio.sleep(NOTICE_S)
     await services.suspects.news()
-    answer = _answer(services, call)
-    return await answer if isawaitable(answer) else answer
+    return _answer(services, call)
 
 
-def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
+def _answer(services: Services, call: Call) -> Body:
     wanted = call.message.topics
     if wanted is None or (call.version == 0 and not wanted):
         topics = [_describe(services.image, topic) for _, topic in sorted(services.image.topics.items())]
@@ -56,7 +51,9 @@ def _answer(services: Services, call: Call) -> Body | Awaitable[Body]:
         return _response(services, call, [_refused(topic) for topic in wanted])
     missing = [topic.name for topic in wanted if topic.name is not None and _is_missing(services.image, topic.name)]
     if missing and _may_create(services, call):
-        return _create_and_answer(services, call, wanted, missing)
+        # They are unknown in this answer, as in Kafka's: who asks whether a topic is gone, or never was, is told so at once,
+        # though the question creates it.
+        services.first_uses.create(_new_topic(services, name) for name in missing)
     return _response(services, call, [_find(services.image, topic) for topic in wanted])
 
 
@@ -69,17 +66,6 @@ def _may_create(services: Services, call: Call) -> bool:
     allowed = call.version < 4 or call.message.allow_auto_topic_creation
     config = services.config
     return allowed and broker_value(services.image, "auto.create.topics.enable", config.broker_defaults, config.node_id) == "true"
-
-
-async def _create_and_answer(services: Services, call: Call, wanted: Iterable[Any], missing: list[str]) -> Body:
-    """Answered as unknown, like Kafka does: the next question finds the topic. So one that asks whether a topic is gone, or
-    never was, hears yes, though its question creates the topic."""
-    topics = [_find(services.image, topic) for topic in wanted]
-    # The client asks again for those that were too many, and for those that were refused.
-    request = CreateTopics(tuple(_new_topic(services, name) for name in missing[:NAMED_MAX]))
-    with suppress(ClusterError):
-        await services.controller.request(request, timeout_s=CREATE_TIMEOUT_S)
-    return _response(services, call, topics)
 
 
 def _new_topic(services: Services, name: str) -> NewTopic:

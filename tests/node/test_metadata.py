@@ -1,5 +1,6 @@
 """What Metadata tells of topics and of what a client may do, and with what settings it creates a topic that is asked for."""
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,7 @@ import pytest
 from immutables import Map
 
 from quorumlog.metadata.image import NO_LEADER, Broker, Endpoint, Image, PartitionState, Topic
-from quorumlog.metadata.requests import CreateTopics, CreateTopicsReply
+from quorumlog.metadata.requests import NewTopic
 from quorumlog.node.config import NodeConfig
 from quorumlog.node.dispatch import Call
 from quorumlog.node.handlers.metadata import handle_metadata
@@ -37,24 +38,22 @@ def an_image(*names: str, leader: int = 1) -> Image:
 
 
 class Stage:
-    """A node whose controller creates what it is asked for."""
+    """A node that notes which topics are created."""
 
     def __init__(self, image: Image) -> None:
-        self.asked: list[CreateTopics] = []
+        self.asked: list[NewTopic] = []
         cluster = SimpleNamespace(leader=2)
-        controller = SimpleNamespace(request=self._create)
+        first_uses = SimpleNamespace(create=self._create)
         suspects = SimpleNamespace(any=False, news=self._no_news)
         self.services: Any = SimpleNamespace(
-            image=image, cluster=cluster, controller=controller, suspects=suspects, config=CONFIG
+            image=image, cluster=cluster, first_uses=first_uses, suspects=suspects, config=CONFIG
         )
 
     async def _no_news(self) -> None:
         """Nobody is suspected."""
 
-    async def _create(self, request: CreateTopics, *, timeout_s: float) -> CreateTopicsReply:
-        self.asked.append(request)
-        self.services.image = an_image(*self.services.image.topics, *(topic.name for topic in request.topics))
-        return CreateTopicsReply(())
+    def _create(self, topics: Iterable[NewTopic]) -> None:
+        self.asked.extend(topics)
 
     def ask(self, version: int, *names: str, topic: bool = False, cluster: bool = False) -> dict[str, Any]:
         topics = [SimpleNamespace(name=name, topic_id=NO_TOPIC_ID) for name in names] or None
@@ -112,10 +111,10 @@ def test_topics_are_created_on_first_use() -> None:
         ErrorCode.unknown_topic_or_partition,
         ErrorCode.invalid_topic_exception,
     ]
-    (request,) = stage.asked
-    orders, offsets = request.topics
+    orders, offsets = stage.asked
     assert (orders.name, orders.num_partitions, orders.configs) == ("orders", -1, ())
     assert (offsets.name, offsets.num_partitions) == ("__consumer_offsets", 7)
     assert ("cleanup.policy", "compact") in [(entry.key, entry.value) for entry in offsets.configs]
+    stage.services.image = an_image("t", "orders")
     (orders_now,) = stage.ask(12, "orders")["topics"]
-    assert (orders_now["error_code"], len(orders_now["partitions"]), len(stage.asked)) == (ErrorCode.none, 1, 1)
+    assert (orders_now["error_code"], len(orders_now["partitions"]), len(stage.asked)) == (ErrorCode.none, 1, 2)
