@@ -46,8 +46,12 @@ class Stage:
         """A new topic with three replicas, there for all nodes; underscores in configs are dots."""
         topic = f"{self._prefix}-{name}"
         settings = {key.replace("_", "."): value for key, value in configs.items()}
-        admin = self.peer.admin
-        admin.create_topics([NewTopic(topic, partitions, 3, config=settings)])[topic].result(30)
+        try:
+            self.peer.admin.create_topics([NewTopic(topic, partitions, 3, config=settings)])[topic].result(30)
+        except confluent_kafka.KafkaException as error:
+            # The name is nobody else's: librdkafka has asked again after an answer that it missed.
+            if error.args[0].code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
         self.known_everywhere(topic, partitions)
         return topic
 
@@ -91,10 +95,15 @@ class Stage:
 
     def group_on(self, node_id: int) -> str:
         """A group whose coordinator is this node."""
+        eventually(lambda: self._leads(node_id, "__consumer_offsets"), f"node {node_id} leads a partition of __consumer_offsets")
         leaders = self.leaders("__consumer_offsets")
-        assert node_id in leaders.values(), f"node {node_id} leads no partition of __consumer_offsets: {leaders}"
         names = (self.name(f"group-{number}") for number in itertools.count())
         return next(name for name in names if leaders[java_hash(name) % len(leaders)] == node_id)
+
+    def _leads(self, node_id: int, topic: str) -> bool:
+        """A busy node may have lost what it led for a moment: let it have it back."""
+        self.peer.admin.elect_leaders(confluent_kafka.ElectionType.PREFERRED, None).result(30)
+        return node_id in self.leaders(topic).values()
 
 
 def _led(address: str, topic: str) -> int:

@@ -160,7 +160,14 @@ class Reader {
   constructor(topic, partition) {
     this.place = { topic, partition }
     this.found = null
-    this.consumer = kafka.consumer({ groupId: `reader-${randomUUID()}`, maxWaitTimeInMs: 100, maxBytesPerPartition: 10_000_000 })
+    this.consumer = kafka.consumer({
+      groupId: `reader-${randomUUID()}`,
+      sessionTimeout: 6000, // after a crash it joins anew, and waits for its former self
+      rebalanceTimeout: 6000,
+      heartbeatInterval: 300,
+      maxWaitTimeInMs: 100,
+      maxBytesPerPartition: 10_000_000,
+    })
   }
 
   async read(steps) {

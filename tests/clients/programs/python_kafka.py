@@ -28,7 +28,10 @@ class KafkaPythonConsumer:
         self._consumer.subscribe(list(topics))
 
     def poll(self) -> list[tuple[int, Message]]:
-        polled = self._consumer.poll(1000)
+        try:
+            polled = self._consumer.poll(1000)
+        except kafka.errors.RetriableError:  # a node is away; the library asks to be called again
+            return []
         return [
             (one.offset, Message(one.value, one.key, tuple(one.headers), one.timestamp, one.partition))
             for records in polled.values()
