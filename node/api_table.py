@@ -4,6 +4,7 @@ from .dispatch import Api
 from .handlers import (
     alter_configs,
     alter_partition_reassignments,
+    alter_replica_log_dirs,
     api_versions,
     consumer_group_describe,
     consumer_group_heartbeat,
@@ -61,6 +62,7 @@ API_TABLE: dict[int, Api] = {
         elect_leaders.API,
         incremental_alter_configs.API,
         alter_partition_reassignments.API,
+        alter_replica_log_dirs.API,
         list_partition_reassignments.API,
         describe_cluster.API,
         alter_configs.API,

@@ -11,13 +11,14 @@ from immutables import Map
 from quorumlog.metadata.image import Endpoint, Image, Topic
 from quorumlog.metadata.requests import AlterConfigs, AlterConfigsReply, CreatedTopic, CreateTopicsReply, ResourceResult
 from quorumlog.node.dispatch import Call
+from quorumlog.node.handlers.alter_replica_log_dirs import handle_alter_replica_log_dirs
 from quorumlog.node.handlers.create_topics import handle_create_topics
 from quorumlog.node.handlers.delete_records import handle_delete_records
 from quorumlog.node.handlers.find_coordinator import handle_find_coordinator
 from quorumlog.node.handlers.incremental_alter_configs import handle_incremental_alter_configs
 from quorumlog.node.handlers.init_producer_id import handle_init_producer_id
 from quorumlog.wire.errors import ClusterError, ErrorCode
-from quorumlog.wire.ids import NO_TOPIC_ID
+from quorumlog.wire.ids import NO_TOPIC_ID, TopicPartition
 
 SET = 0
 
@@ -97,6 +98,32 @@ def test_records_of_a_topic_that_is_only_compacted_stay(policy: str, leads: bool
     assert (told["error_code"], told["low_watermark"]) == (code, 3 if code is ErrorCode.none else -1)
 
 
+# --- AlterReplicaLogDirs
+
+
+def test_replicas_are_where_they_can_be() -> None:
+    """A move to the one directory is done; codes are Kafka's for other directories, other nodes' replicas, and no partition."""
+
+    def get(tp: TopicPartition, image: Any) -> None:
+        if tp != TopicPartition("a", 0):
+            code = ErrorCode.not_leader_or_follower if tp.topic == "a" else ErrorCode.unknown_topic_or_partition
+            raise ClusterError(code, "not here")
+
+    services = SimpleNamespace(image=None, config=SimpleNamespace(data_dir="/data"), replicas=SimpleNamespace(get=get))
+
+    def directory(path: str, topic: str, *partitions: int) -> Any:
+        return SimpleNamespace(path=path, topics=[SimpleNamespace(name=topic, partitions=partitions)])
+
+    dirs = [directory("/else", "a", 0, 2), directory("/data", "a", 0, 1), directory("/data", "b", 0)]
+    told = ask(handle_alter_replica_log_dirs, services, 2, dirs=dirs)["results"]
+    assert {(one["topic_name"], each["partition_index"]): each["error_code"] for one in told for each in one["partitions"]} == {
+        ("a", 0): ErrorCode.none,  # the last directory counts
+        ("a", 1): ErrorCode.replica_not_available,
+        ("a", 2): ErrorCode.kafka_storage_error,
+        ("b", 0): ErrorCode.unknown_topic_or_partition,
+    }
+
+
 # --- FindCoordinator
 
 
@@ -159,7 +186,7 @@ def test_half_an_identity_is_no_identity(
         return 77
 
     services = SimpleNamespace(producer_ids=SimpleNamespace(take=take))
-    message = {"transactional_id": transactional_id, "producer_id": producer_id, "producer_epoch": producer_epoch}
+    message: dict[str, Any] = {"transactional_id": transactional_id, "producer_id": producer_id, "producer_epoch": producer_epoch}
     told = ask(handle_init_producer_id, services, 4, **message)
     given = (77, 0) if code is ErrorCode.none else (-1, -1)
     assert (told.get("error_code", ErrorCode.none), told["producer_id"], told["producer_epoch"]) == (code, *given)
