@@ -276,7 +276,8 @@ class Fetch:
         index, result = read.asked.wanted.partition, read.result
         if read.error is not None:
             code = read.error.code
-            return FetchedPartition(index, error_code=code, current_leader=leader_hint(self._services.image, read.tp, code))
+            hint = leader_hint(self._services.image, read.tp, code)
+            return FetchedPartition(index, error_code=code, aborted_transactions=(), current_leader=hint)
         assert result is not None
         diverging = result.diverging
         return FetchedPartition(
@@ -285,6 +286,7 @@ class Fetch:
             last_stable_offset=result.last_stable_offset,
             log_start_offset=result.log_start_offset,
             records=result.buffers,
+            aborted_transactions=() if self._request.isolation_level == READ_COMMITTED else None,
             preferred_read_replica=NO_REPLICA if read.replica is None else read.replica,
             diverging_epoch=EpochEndOffset(diverging.epoch, diverging.end_offset) if diverging is not None else None,
         )

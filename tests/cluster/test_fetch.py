@@ -287,7 +287,8 @@ def test_both_isolations_see_what_is_committed(topic: str, leader: RawConnection
     produce_values(leader, topic, b"x")
     answer = fetch(leader, topic, 0, isolation_level=isolation)
     assert (values_of(answer.records), answer.last_stable_offset) == ([(0, b"x")], 1)
-    assert not answer.aborted_transactions
+    assert answer.aborted_transactions == (() if isolation else None), "null is for who did not ask"
+    assert fetch(leader, "nowhere", 0, isolation_level=isolation).aborted_transactions == ()
 
 
 def test_what_is_not_committed_is_not_read(cluster: LocalCluster, topic: str) -> None:
