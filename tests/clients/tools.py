@@ -17,7 +17,7 @@ from tests.clients.peers import Peer
 from tests.clients.stage import eventually
 from tests.cluster.libraries import Confluent, Message
 
-TIMEOUT_S = 90
+TIMEOUT_S = 150
 NOW_MS = int(time.time() * 1000)
 TOOLS = "org.apache.kafka.tools."
 
@@ -57,7 +57,10 @@ class Bench:
 
 
 def _run(command: list[str], stdin: str, status: int) -> str:
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise AssertionError(f"{command[-8:]} did not end within {TIMEOUT_S} s: {error.stdout!r}") from None
     said = done.stdout + done.stderr
     assert done.returncode == status, f"{command[-8:]} ended with {done.returncode}: {said[-800:]}"
     return said

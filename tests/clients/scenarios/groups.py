@@ -132,7 +132,7 @@ def static_member(protocol: str, at: Stage) -> None:
 def member_dies(at: Stage) -> None:
     """kill -9 of a member's process: after its session the other has everything, from what was committed."""
     topic, group = at.topic(PARTITIONS, retention_ms="-1"), at.name("g")
-    how = {"protocol": "classic", "session_ms": 3000}
+    how = {"protocol": "classic", "session_ms": 6000}
     another = at.start_another()
     try:
         fill(at, topic, 5)
