@@ -19,6 +19,9 @@ POLL_S = 0.1
 RECORDS_MAX = 500
 COMMIT_EVERY_S = 0.5
 COMMIT_GIVEN_UP_S = 20.0  # nothing was heard of it
+# An OffsetFetch that is refused as a whole (NOT_COORDINATOR) is never sent again by librdkafka 2.16, its issue 5586: the member
+# heartbeats on, reads nothing, and does not even give up what it shall. Only a fresh client helps.
+SILENT_S = 15.0
 LIVES_S = (6.0, 20.0)
 PAUSE_S = 0.3
 ASK_EVERY_S = 0.5
@@ -33,6 +36,7 @@ class Life:
         self._watch = watch
         self._next: dict[Key, int] = {}
         self._committed: dict[Key, int] = {}
+        self._silent_since: dict[Key, float] = {}  # what was assigned and brought nothing yet
         self._pending: tuple[str, dict[Key, int], float] | None = None
         self._commits = 0
         self._commit_at = 0.0
@@ -47,6 +51,7 @@ class Life:
         for one in messages:
             self._take(one)
         now = time.monotonic()
+        self.is_broken |= any(now > since + SILENT_S for since in self._silent_since.values())
         if self._pending is not None:
             self.is_broken |= now > self._commit_at + COMMIT_GIVEN_UP_S
         elif now >= self._commit_at:
@@ -66,6 +71,7 @@ class Life:
         offset = message.offset() or 0
         self._watch.processed(self._name, key, [(offset, name_in(message.key(), message.value()))])
         self._next[key] = offset + 1
+        self._silent_since.pop(key, None)
 
     def _commit(self) -> None:
         new = {key: offset for key, offset in self._next.items() if self._committed.get(key) != offset}
@@ -90,7 +96,9 @@ class Life:
         self._committed |= offsets
 
     def _on_assign(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
-        self._watch.told(self._name, _keys(places))
+        keys = _keys(places)
+        self._silent_since |= dict.fromkeys(keys, time.monotonic())
+        self._watch.told(self._name, keys)
 
     def _on_revoke(self, _consumer: Consumer, places: list[TopicPartition]) -> None:
         """Also when they are lost: another may have them for long."""
@@ -98,6 +106,7 @@ class Life:
         for key in keys:
             self._next.pop(key, None)
             self._committed.pop(key, None)
+            self._silent_since.pop(key, None)
         self._watch.given_up(self._name, keys)
 
 
