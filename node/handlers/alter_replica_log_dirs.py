@@ -28,7 +28,7 @@ def handle_alter_replica_log_dirs(services: Services, call: Call) -> Body:
 
 def _move(services: Services, tp: TopicPartition, path: str) -> ErrorCode:
     if path != services.config.data_dir:
-        return ErrorCode.kafka_storage_error  # Kafka's answer for a directory that is not online
+        return ErrorCode.log_dir_not_found
     try:
         services.replicas.get(tp, services.image)
     except ClusterError as error:

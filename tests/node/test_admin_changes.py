@@ -119,7 +119,7 @@ def test_replicas_are_where_they_can_be() -> None:
     assert {(one["topic_name"], each["partition_index"]): each["error_code"] for one in told for each in one["partitions"]} == {
         ("a", 0): ErrorCode.none,  # the last directory counts
         ("a", 1): ErrorCode.replica_not_available,
-        ("a", 2): ErrorCode.kafka_storage_error,
+        ("a", 2): ErrorCode.log_dir_not_found,
         ("b", 0): ErrorCode.unknown_topic_or_partition,
     }
 
