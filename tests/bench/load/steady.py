@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-PACE_S = 0.005
+PACE_S = 0.01
 POLL_S = 0.002
 STAMP = struct.Struct(">d")
 FLUSH_TIMEOUT_S = 30.0
