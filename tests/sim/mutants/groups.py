@@ -109,8 +109,8 @@ GROUPS: tuple[Mutant, ...] = (
         breaks="A member that does not say what it has, has what it had: it gives up by saying so (KIP-848).",
         needs="A member that sends an ordinary heartbeat while it is still giving up.",
         edits=(edit("quorumlog.coordinators.consumer_reconcile:_still_has", "b706746d5309", ("return True", "return False")),),
-        seeds=40,
-        judge="groups",
+        seeds=len(UNIT_TESTS),
+        judge="unit",
     ),
     Mutant(
         name="loads-members-without-a-session",

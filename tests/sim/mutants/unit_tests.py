@@ -8,4 +8,5 @@ UNIT_TESTS = (
     "metadata/test_isr.py::test_what_does_not_fit_is_refused_alone",
     "node/test_replication_streams.py::test_every_beginning_has_a_handle_of_its_own",
     "coordinators/test_offsets.py::test_only_members_of_the_generation_commit_for_a_group_that_has_some",
+    "coordinators/test_consumer_scripts.py::test_a_conversation[basic]",
 )
