@@ -33,14 +33,14 @@ def active_controller(bootstrap: str, timeout_s: float = 30.0) -> int:
 
 def preferred_leaders(bootstrap: str, topic: str) -> dict[int, int]:
     """Partition -> the node that leads it while all is well."""
-    metadata = AdminClient({"bootstrap.servers": bootstrap}).list_topics(topic, timeout=10)
+    metadata = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3}).list_topics(topic, timeout=10)
     return {index: partition.replicas[0] for index, partition in metadata.topics[topic].partitions.items()}
 
 
 def elect_preferred(bootstrap: str, topic: str, partitions: Iterable[int]) -> None:
     """Give leadership back to the preferred replicas."""
     wanted = [TopicPartition(topic, partition) for partition in partitions]
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # by name: it must live until the answer is there
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})  # by name: it must live until the answer is there
     admin.elect_leaders(ElectionType.PREFERRED, wanted).result(30)
 
 

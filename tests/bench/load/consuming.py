@@ -9,7 +9,7 @@ from tests.bench.crew import Gate
 
 READ_AT_ONCE = 10_000
 SILENCE_MAX_S = 60.0
-CONFIG = {"enable.auto.commit": False, "auto.offset.reset": "error", "log_level": 4}
+CONFIG = {"enable.auto.commit": False, "auto.offset.reset": "error", "log_level": 3}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class SmallBatches:
 
 def produce_small_batches(gate: Gate, bootstrap: str, load: SmallBatches) -> Sent:
     failed: list[object] = []
-    config = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "delivery.report.only.error": True, "log_level": 4}
+    config = {"bootstrap.servers": bootstrap, "acks": "all", "linger.ms": 0, "delivery.report.only.error": True, "log_level": 3}
     producers = [Producer({**config, "on_delivery": lambda error, _: failed.append(error)}) for _ in range(load.producers)]
     for producer in producers:
         producer.list_topics(load.topic, timeout=60)
@@ -82,4 +82,4 @@ def join_groups(gate: Gate, bootstrap: str, topic: str, names: list[str]) -> lis
 
 
 def _member(bootstrap: str, group: str) -> dict[str, object]:
-    return {"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest", "log_level": 4}
+    return {"bootstrap.servers": bootstrap, "group.id": group, "auto.offset.reset": "earliest", "log_level": 3}

@@ -14,7 +14,7 @@ def ends(bootstrap: str, topic: str, partitions: int) -> tuple[int, ...]:
 
 
 def _bounds(bootstrap: str, topic: str, partitions: int) -> list[tuple[int, int]]:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused"})
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "log_level": 3})
     try:
         return [consumer.get_watermark_offsets(TopicPartition(topic, index), TIMEOUT_S) for index in range(partitions)]
     finally:

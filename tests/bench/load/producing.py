@@ -12,7 +12,7 @@ from tests.bench.load.records import CHUNK, keyed, plain
 
 CONFIG: dict[str, object] = {
     "acks": "all",
-    "log_level": 4,  # warnings
+    "log_level": 3,  # errors
     "linger.ms": 5,
     "batch.size": 1_000_000,
     "queue.buffering.max.messages": 2_000_000,

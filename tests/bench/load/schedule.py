@@ -43,7 +43,7 @@ def produce_on_schedule(gate: WorkersGate, bootstrap: str, schedule: Schedule) -
         {
             "bootstrap.servers": bootstrap,
             "acks": "all",
-            "log_level": 4,
+            "log_level": 3,
             "linger.ms": schedule.linger_ms,
             "batch.size": 1_000_000,
             "queue.buffering.max.messages": 2_000_000,

@@ -51,7 +51,7 @@ def _figures(case: str, cluster: Cluster, topic: str, started_at: float, ready_a
 def _first_acknowledged(bootstrap: str, topic: str) -> float:
     """When a record of partition 0 was acknowledged."""
     answers: list[tuple[object, float]] = []
-    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 4})
+    producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 3})
     producer.produce(topic, b"x", partition=0, on_delivery=lambda error, _: answers.append((error, time.monotonic())))
     producer.flush(ACKNOWLEDGED_TIMEOUT_S)
     if not answers or answers[0][0] is not None:

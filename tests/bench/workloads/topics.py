@@ -18,7 +18,7 @@ _numbers = itertools.count(1)
 
 def new_topic(bootstrap: str, partitions: int = PARTITIONS, config: dict[str, str] = ROLLING) -> str:
     name = f"bench-{next(_numbers)}"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 3})
     topic = NewTopic(name, num_partitions=partitions, replication_factor=REPLICAS, config=config)
     admin.create_topics([topic], operation_timeout=TIMEOUT_S, request_timeout=TIMEOUT_S)[name].result(TIMEOUT_S)
     return name
