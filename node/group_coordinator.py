@@ -24,7 +24,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from .cluster import ClusterView
 from .config import NodeConfig
 from .controller_link import ControllerClient
-from .group_coordinator_replies import Answer
+from .group_coordinator_replies import Answer, Outcome
 from .group_coordinator_shard import LedShard, Operation, State
 from .replicas import Replicas
 from .tasks import Tasks
@@ -32,6 +32,7 @@ from .tasks import Tasks
 logger = logging.getLogger(__name__)
 
 CREATE_TIMEOUT_S = 5.0
+READ_WAIT_MAX_S, READ_PAUSE_S = 5.0, 0.02
 
 
 class GroupCoordinator:
@@ -83,12 +84,29 @@ class GroupCoordinator:
             return _settled(error)
 
     def read_offsets(self, group_id: str, operation: Operation) -> Answer:
-        """As `ask`, of what must not be old: with nothing to commit, nobody else would stop a deposed leader from answering."""
-        if not self._is_fresh():
-            return _settled(
-                ClusterError(ErrorCode.not_coordinator, f"node {self._config.node_id} has lost touch with the controller")
-            )
-        return self.ask(group_id, operation, logs=False)
+        """As `ask`, of what must not be old: with nothing to commit, nobody else would stop a deposed leader from answering.
+
+        Where that is in doubt, and while the shard is being loaded, the asker waits a while: librdkafka asks for its offsets once,
+        and after a refusal it reads nothing ever (its issue 5586).
+        """
+        if self._may_read(group_id):
+            return self.ask(group_id, operation, logs=False)
+        return asyncio.get_running_loop().create_task(self._read_later(group_id, operation), name=f"offsets of {group_id}")
+
+    async def _read_later(self, group_id: str, operation: Operation) -> Outcome:
+        deadline = self._clock.now() + READ_WAIT_MAX_S
+        while not self._may_read(group_id) and self._clock.now() < deadline:
+            await asyncio.sleep(READ_PAUSE_S)
+        if self._may_read(group_id) or self._is_fresh():
+            return await self.ask(group_id, operation, logs=False)
+        return ClusterError(ErrorCode.not_coordinator, f"node {self._config.node_id} has lost touch with the controller")
+
+    def _may_read(self, group_id: str) -> bool:
+        try:
+            led = self._led_by_us(group_id)
+        except ClusterError:
+            return True  # or rather not, and `ask` says why
+        return self._is_fresh() and led.state is not State.LOADING
 
     def ask_all(self, operation: Operation) -> list[Answer]:
         """All shards that this node leads. Raises COORDINATOR_LOAD_IN_PROGRESS if one is not loaded yet."""

@@ -17,7 +17,7 @@ from quorumlog.metadata.internal_topics import OFFSETS_TOPIC
 from quorumlog.node.cluster import ClusterView
 from quorumlog.node.config import NodeConfig
 from quorumlog.node.controller_link import ControllerClient
-from quorumlog.node.group_coordinator import GroupCoordinator, partition_of
+from quorumlog.node.group_coordinator import READ_PAUSE_S, READ_WAIT_MAX_S, GroupCoordinator, partition_of
 from quorumlog.node.group_coordinator_log import batches_of, logged_records
 from quorumlog.node.group_coordinator_replies import Answer
 from quorumlog.node.replicas import Replicas
@@ -311,7 +311,8 @@ def test_a_decision_that_cannot_be_logged_is_forgotten(monkeypatch: pytest.Monke
             patched.setattr(Partition, "append", _refuse_append)
             assert await told(stage.commit(7)) == "not_coordinator"
         assert await told(waiting) == "not_coordinator"
-        assert await fetched(stage) == "coordinator_load_in_progress"
+        assert await told(stage.commit(8)) == "coordinator_load_in_progress"
+        assert await fetched(stage) == "waits"  # for the load
         await asyncio.sleep(1)
         answer = stage.fetch()
         assert await told(answer) == "waits"  # the sixth is in the log: it may yet be committed
@@ -396,7 +397,29 @@ def test_nothing_is_decided_while_too_few_replicas_are_in_sync() -> None:
 def test_a_deposed_leader_that_does_not_know_it_tells_no_old_offsets() -> None:
     async def scene(stage: Stage) -> None:
         stage.is_fresh = False
-        assert await fetched(stage) == "not_coordinator"
+        answer = stage.fetch()
+        assert await told(answer) == "waits"
+        await asyncio.sleep(READ_WAIT_MAX_S)
+        assert await told(answer) == "not_coordinator"
+
+    staged(scene)
+
+
+def test_who_asks_for_offsets_waits_until_the_leader_is_sure_of_itself() -> None:
+    """librdkafka asks once, and reads nothing ever after a refusal (its issue 5586)."""
+
+    async def scene(stage: Stage) -> None:
+        stage.is_fresh = False
+        waiting = stage.fetch()
+        assert await told(waiting) == "waits"
+        stage.is_fresh = True
+        await asyncio.sleep(READ_PAUSE_S)
+        assert await told(waiting) == {"group_id": GROUP, "topics": []}
+        stage.is_fresh = False
+        moved = stage.fetch()
+        stage.show(leader=2)
+        await asyncio.sleep(READ_PAUSE_S)
+        assert await told(moved) == "not_coordinator"
 
     staged(scene)
 

@@ -48,7 +48,7 @@ GROUPS: tuple[Mutant, ...] = (
         name="tells-offsets-when-deposed",
         breaks="A coordinator that has lost touch with the controller tells no offsets: another may have stored newer ones.",
         needs="A coordinator that is cut off from the nodes and not from clients, and somebody who asks it meanwhile.",
-        edits=(edit(f"{COORDINATOR}.read_offsets", "b9e5308c7990", ("if not self._is_fresh():", "if False:")),),
+        edits=(edit(f"{COORDINATOR}._may_read", "b4755a97ea8b", ("return self._is_fresh() and", "return")),),
         seeds=40,
         judge="groups",
     ),
