@@ -86,8 +86,8 @@ class GroupCoordinator:
     def read_offsets(self, group_id: str, operation: Operation) -> Answer:
         """As `ask`, of what must not be old: with nothing to commit, nobody else would stop a deposed leader from answering.
 
-        Where that is in doubt, and while the shard is being loaded, the asker waits a while: librdkafka asks for its offsets once,
-        and after a refusal it reads nothing ever (its issue 5586).
+        Where that is in doubt, and while the shard is being loaded, the asker waits a while: librdkafka asks once, and after
+        a refusal it reads nothing ever (its issue 5586).
         """
         if self._may_read(group_id):
             return self.ask(group_id, operation, logs=False)
@@ -95,7 +95,7 @@ class GroupCoordinator:
 
     async def _read_later(self, group_id: str, operation: Operation) -> Outcome:
         deadline = self._clock.now() + READ_WAIT_MAX_S
-        while not self._may_read(group_id) and self._clock.now() < deadline:
+        while not self._may_read(group_id) and self._clock.now() < deadline:  # noqa: ASYNC110 - two things, rarely waited for
             await asyncio.sleep(READ_PAUSE_S)
         if self._may_read(group_id) or self._is_fresh():
             return await self.ask(group_id, operation, logs=False)
