@@ -17,7 +17,7 @@ from tests.bench.load.producing import Load, produce
 from tests.bench.meters import Meter
 from tests.bench.workloads import Bench
 from tests.bench.workloads.costs import compared, cost_figures
-from tests.bench.workloads.filling import VALUE_BYTES, fill
+from tests.bench.workloads.filling import VALUE_BYTES, fill_sparsely
 from tests.bench.workloads.throughput import TIMEOUT_S, warm_up
 from tests.bench.workloads.topics import KEPT, PARTITIONS, new_topic
 from tests.cluster.raw import RawConnection
@@ -41,7 +41,7 @@ def measure_log(cluster: Cluster, bench: Bench) -> list[Figure]:
     topic = new_topic(cluster.bootstrap_servers, config=SMALL_SEGMENTS)
     appended, read = [], []
     for before, megabytes in ((0, short_mb), (short_mb, long_mb)):
-        fill(cluster, bench, topic, PARTITIONS, megabytes - before)
+        fill_sparsely(cluster, bench, topic, PARTITIONS, megabytes - before)
         name = f"log of {megabytes / 1e3:g} GB"
         appended.append(append_figures(cluster, bench, f"append, {name}", topic, PARTITIONS))
         read.append(read_figures(cluster, bench, f"read, {name}", topic))
