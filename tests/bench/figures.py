@@ -80,9 +80,9 @@ class Figures:
         return statistics.median(values) if values else None
 
     def ratio(self, key: Key, peer: str) -> float | None:
-        """Our median by the peer's: above 1 is more of it, be it records or milliseconds."""
-        ours, theirs = self.median(key, OURS), self.median(key, peer)
-        return ours / theirs if ours is not None and theirs else None
+        """Our median by the peer's: above 1 is more of it, be it records or milliseconds. None where one has no more than nothing."""
+        ours, theirs = self.median(key, OURS) or 0.0, self.median(key, peer) or 0.0
+        return ours / theirs if ours > 0 and theirs > 0 else None
 
     def as_json(self) -> list[dict[str, Any]]:
         return [

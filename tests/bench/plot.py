@@ -36,7 +36,7 @@ def advantage(figures: Figures, key: Key, peer: str) -> tuple[float, list[float]
     """Times better: the median's, and each round's."""
     ratio = figures.ratio(key, peer)
     assert ratio
-    rounds = [a / b for a, b in zip(figures.values(key, OURS), figures.values(key, peer), strict=False) if a and b]
+    rounds = [a / b for a, b in zip(figures.values(key, OURS), figures.values(key, peer), strict=False) if a > 0 and b > 0]
     more_is_better = key[3].more_is_better
     return (ratio, rounds) if more_is_better else (1 / ratio, [1 / each for each in rounds])
 

@@ -31,7 +31,7 @@ def ratio(figures: Figures, key: Key, peer: str) -> str:
     found = figures.ratio(key, peer)
     if found is None:
         return "-"
-    each = [a / b for a, b in zip(figures.values(key, OURS), figures.values(key, peer), strict=False) if b]
+    each = [a / b for a, b in zip(figures.values(key, OURS), figures.values(key, peer), strict=False) if b > 0]
     return f"{found:.2f}" if len(each) < 2 else f"{found:.2f} ({min(each):.2f}-{max(each):.2f})"
 
 

@@ -30,6 +30,12 @@ def test_a_ratio_is_one_of_medians() -> None:
     assert table.ratio(figures, KEY, "kafka") == "2.00 (0.50-3.00)"
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [(-1.0, 2.0), (2.0, -1.0), (0.0, 2.0), (2.0, 0.0)])
+def test_what_is_nothing_or_less_has_no_ratio(ours: float, theirs: float) -> None:
+    """Memory that a thousand connections took more can be less, where a garbage collector ran meanwhile."""
+    assert run_of([ours], [theirs]).ratio(KEY, "kafka") is None
+
+
 def test_without_the_peer_there_is_no_ratio() -> None:
     figures = Figures()
     figures.add("throughput", OURS, 1, [Figure(CASE, "rate", RECORDS_S, 5.0)])

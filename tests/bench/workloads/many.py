@@ -13,7 +13,7 @@ from tests.bench.workloads.throughput import TIMEOUT_S, figures_of, warm_up
 from tests.bench.workloads.topics import PARTITIONS, new_topic
 
 PROCESSES = 4
-ROWS = {"batches of 500": 500, "batches of 20": 20}
+ROWS = {"500 in a row": 500, "20 in a row": 20}
 
 
 def measure(contestant: Contestant, bench: Bench) -> list[Figure]:
