@@ -80,7 +80,7 @@ class Figures:
         return statistics.median(values) if values else None
 
     def ratio(self, key: Key, peer: str) -> float | None:
-        """Our median by the peer's: above 1 is more of it, be it records or milliseconds. None where one has no more than nothing."""
+        """Our median by the peer's: above 1 is more of it, be it records or milliseconds. None where one is nothing or less."""
         ours, theirs = self.median(key, OURS) or 0.0, self.median(key, peer) or 0.0
         return ours / theirs if ours > 0 and theirs > 0 else None
 
