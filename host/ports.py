@@ -105,6 +105,10 @@ class Disk(Protocol):
         """Make the creation and removal of names in a directory durable."""
         ...
 
+    def sync_all(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
+        """What `DiskFile.sync` and `sync_directory` do, for many at once. Blocking; may be called from another thread."""
+        ...
+
     def read_file(self, path: str) -> bytes:
         """The whole file. Raises FileNotFoundError."""
         ...

@@ -1,6 +1,6 @@
 """Makes appended records durable, one round at a time: whatever became dirty during a round is synced by the next one.
 
-A round syncs the files of all dirty partitions in one thread (parallel syncs only share the file system's journal:
+A round syncs the files of all dirty partitions together, in one thread (parallel syncs only share the file system's journal:
 measured slower), then writes their checkpoints, then tells each partition on the loop. Whoever waits is served by the round.
 A sync that fails stops the node: nobody knows what the disk holds then.
 """
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 from quorumlog.host.ports import Clock, KVStore, Worker, WriteBatch
-from quorumlog.partitions.partition import Flush, Partition
+from quorumlog.partitions.flush import Flush, sync_together
+from quorumlog.partitions.partition import Partition
 
 from .tasks import Tasks
 
@@ -77,8 +78,8 @@ class Flusher:
     def _sync(self, flushes: list[Flush]) -> None:
         """On the worker. Sync first, checkpoint after: a checkpoint must never claim what the disk does not hold."""
         batch = WriteBatch()
+        sync_together(flushes)
         for flush in flushes:
-            flush.sync()
             flush.checkpoint(batch)
         self.files_synced += len(flushes)
         if batch:

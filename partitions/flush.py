@@ -1,6 +1,6 @@
 """One partition's part of a flush round: what to sync, and what may be said afterwards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quorumlog.host.ports import Disk, DiskFile, WriteBatch
@@ -24,12 +24,17 @@ class Flush:
 
     def sync(self) -> None:
         """Blocking. Raises StorageError."""
-        for file in self.files:
-            file.sync()
-        if self.directory is not None:
-            self.disk.sync_directory(self.directory)
+        sync_together([self])
 
     def checkpoint(self, batch: WriteBatch) -> None:
         """Add what the next start may rely on."""
         high_watermark = min(self.high_watermark(), self.end_offset)
         put_checkpoint(batch, self.keys, Checkpoint(self.end_offset, high_watermark, self.truncations))
+
+
+def sync_together(flushes: Sequence[Flush]) -> None:
+    """`Flush.sync` of several partitions of one disk, which may know a cheaper way than one after the other."""
+    files = [file for flush in flushes for file in flush.files]
+    directories = [flush.directory for flush in flushes if flush.directory is not None]
+    if flushes:
+        flushes[0].disk.sync_all(files, directories)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from quorumlog.host.disk import RealDisk
 from quorumlog.testing import LocalCluster
 from tests.cluster.images import Images
 from tests.cluster.leaders import active_controller, busiest_leader, in_sync_of, wait_in_sync
@@ -64,6 +65,27 @@ def test_the_cut_drops_what_was_not_synced(images: Images, tmp_path: Path) -> No
     images.mount_again(directory)
     assert (directory / "synced").read_bytes() == b"x" * 5000
     assert not (directory / "unsynced").exists() or (directory / "unsynced").stat().st_size == 0
+
+
+def test_many_files_synced_together_survive_the_cut(images: Images, tmp_path: Path) -> None:
+    """What one sync of the whole file system covered is there, names and bytes, names and bytes."""
+    root = tmp_path / "cluster" / "node-1"
+    disk = RealDisk(root, create=True)
+    assert disk.can_sync_together, "ext4 is one of those that can"
+    disk.make_directory("logs")
+    files = [disk.open(f"logs/{number}") for number in range(200)]
+    for file in files:
+        file.append([file.path.encode() * 700])
+    disk.sync_all(files, ["logs"])
+    for file in files:
+        file.append([b"late"])
+    images.cut_power(root)
+    for file in files:
+        file.close()
+    disk.close()
+    images.mount_again(root)
+    for file in files:
+        assert (root / file.path).read_bytes().removesuffix(b"late") == file.path.encode() * 700
 
 
 @pytest.mark.timeout(180)

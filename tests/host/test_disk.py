@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from quorumlog.host.disk import LOCK_NAME, RealDisk
+from quorumlog.host.disk import LOCK_NAME, RealDisk, RealFile
 from quorumlog.host.ports import Disk, StorageError
 from tests.sim.disk import SimDisk
 
@@ -267,3 +267,42 @@ def test_a_child_does_not_inherit_the_lock(disk: RealDisk) -> None:
         disk.close()
         RealDisk(disk.root).close()
         child.kill()
+
+
+def test_many_are_synced_together(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system can, one call for all; few files, and what lies elsewhere, are synced one by one."""
+    synced: list[str] = []
+    whole = disk._file_system
+    monkeypatch.setattr(whole, "sync", lambda: synced.append("all"))
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+    files = [disk.open(name) for name in "abc"]
+    whole.can_sync = True
+    disk.sync_all(files[:2], [])
+    disk.sync_all(files, [""])
+    assert synced == ["a", "b", "all"]
+    synced.clear()
+    cast(RealFile, files[1]).device += 1
+    disk.sync_all(files, [""])
+    assert synced == ["all", "b"]
+    synced.clear()
+    whole.can_sync = False
+    disk.sync_all(files, [""])
+    assert synced == ["a", "b", "c"]
+    for file in files:
+        file.close()
+
+
+def test_a_sync_of_all_that_fails_is_remembered(disk: RealDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of one file is."""
+
+    def broken() -> None:
+        raise OSError(errno.EIO, "broken")
+
+    files = [disk.open(name) for name in "abc"]
+    monkeypatch.setattr(disk._file_system, "can_sync", True)
+    monkeypatch.setattr(disk._file_system, "sync", broken)
+    with pytest.raises(StorageError, match=r"cannot sync .*: EIO"):
+        disk.sync_all(files, [])
+    assert disk.has_failed_sync()
+    for file in files:
+        file.close()

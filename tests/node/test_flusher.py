@@ -23,18 +23,26 @@ class FakeStore:
         self._events.append("sync store")
 
 
-class FakeFlush:
-    """One partition's part of a round; `gate` holds its sync back."""
+class FakeDisk:
+    """`gate` holds its syncs back."""
 
-    def __init__(self, stage: "Stage", name: str) -> None:
-        self._stage, self._name = stage, name
+    def __init__(self, stage: "Stage") -> None:
+        self._stage = stage
 
-    def sync(self) -> None:
+    def sync_all(self, files: list[str], _directories: list[str]) -> None:
         assert threading.current_thread().name.startswith("flusher")
         assert self._stage.gate.wait(5)
         if self._stage.error is not None:
             raise self._stage.error
-        self._stage.events.append(f"sync {self._name}")
+        self._stage.events.append(f"sync {' '.join(files)}")
+
+
+class FakeFlush:
+    """One partition's part of a round."""
+
+    def __init__(self, stage: "Stage", name: str) -> None:
+        self._stage, self._name = stage, name
+        self.disk, self.files, self.directory = FakeDisk(stage), [name], None
 
     def checkpoint(self, batch: WriteBatch) -> None:
         self._stage.events.append(f"checkpoint {self._name}")
@@ -97,7 +105,7 @@ def test_one_round_serves_all_who_are_dirty() -> None:
         await stage.flusher.close()
         assert stage.events == [
             *("begin a", "begin b"),
-            *("sync a", "checkpoint a", "sync b", "checkpoint b", "write"),
+            *("sync a b", "checkpoint a", "checkpoint b", "write"),
             *("end a", "tell a True", "end b", "tell b True"),
         ]
         assert (stage.flusher.rounds, stage.flusher.files_synced) == (1, 2)

@@ -107,6 +107,12 @@ class SimDisk:
             if _is_within(name, path) and not self._survives_in(path, name):
                 del self._durable_files[name]
 
+    def sync_all(self, files: Sequence[DiskFile], directories: Sequence[str]) -> None:
+        for file in files:
+            file.sync()
+        for path in directories:
+            self.sync_directory(path)
+
     def read_file(self, path: str) -> bytes:
         path = _normal(path)
         if path not in self._files:

@@ -5,7 +5,7 @@ from .unit_tests import UNIT_TESTS
 
 PARTITION = "quorumlog.partitions.partition:Partition"
 LOG = "quorumlog.partitions.log"
-FLUSH = "quorumlog.partitions.flush:Flush"
+FLUSH = "quorumlog.partitions.flush"
 RECOVERY = "quorumlog.partitions.recovery:_Recovery"
 
 STORAGE: tuple[Mutant, ...] = (
@@ -13,14 +13,14 @@ STORAGE: tuple[Mutant, ...] = (
         name="skips-the-fsync",
         breaks="What is said to be flushed is on the disk.",
         needs="Any record, if the disk is asked; for clients, power cuts of all, or of one that leads afterwards.",
-        edits=(edit(f"{FLUSH}.sync", "ea54f28c5bd8", ("file.sync()", "file.size()")),),
+        edits=(edit(f"{FLUSH}:sync_together", "619ee775e153", ("for file in flush.files]", "for file in flush.files[:0]]")),),
         seeds=40,
     ),
     Mutant(
         name="leaves-the-name-unsynced",
         breaks="A new segment is durable when its name is, too.",
         needs="A partition that was just made, or a log that just rolled; for clients, a power cut then.",
-        edits=(edit(f"{FLUSH}.sync", "ea54f28c5bd8", ("self.disk.sync_directory(self.directory)", "pass")),),
+        edits=(edit(f"{FLUSH}:sync_together", "619ee775e153", ("is not None]", "== 0]")),),
         seeds=40,
     ),
     Mutant(
