@@ -17,7 +17,7 @@ _STATFS_WORDS = 32  # more than any `struct statfs`, whose first word is the typ
 
 
 class FileSystem:
-    """The file system that holds a directory. Its opener owns it: it keeps a descriptor, and errors are told once a descriptor."""
+    """The file system that holds a directory. Its opener owns it: it keeps a descriptor, which is told each error once."""
 
     def __init__(self, directory: str) -> None:
         self._fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

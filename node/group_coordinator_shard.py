@@ -178,14 +178,15 @@ class LedShard:
 
     def _log(self, records: Sequence[LogRecord]) -> bool:
         partition, wall_ms = self.partition, self._clock.wall_ms()
+        appended = []
         try:
             for batch in batches_of(records, wall_ms=wall_ms, bytes_max=partition.batch_bytes_max):
-                partition.append(batch, acks=-1, now=self._clock.now(), wall_ms=wall_ms)
+                appended.append(partition.append(batch, acks=-1, now=self._clock.now(), wall_ms=wall_ms))
         except ClusterError as error:
             self._on_not_logged(error)
             return False
         finally:
-            self._replicas.on_appended(partition)
+            self._replicas.on_appended(partition, appended)
         return True
 
     def _on_not_logged(self, error: ClusterError) -> None:

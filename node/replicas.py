@@ -5,7 +5,7 @@ leaders acknowledged, the controller asked for another in-sync set.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from quorumlog.metadata.records import ConfigRecord, PartitionChange, PartitionR
 from quorumlog.metadata.topic_config import effective_topic_config
 from quorumlog.partitions.log import LOGS_DIRECTORY, parse_directory_name
 from quorumlog.partitions.partition import Partition, PartitionSettings, Role
+from quorumlog.partitions.results import Appended
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
@@ -30,7 +31,7 @@ STRAYS_DIRECTORY = "stray"
 class Followers(Protocol):
     """The leader's side of replication: told when there is something to send."""
 
-    def on_appended(self, partition: Partition) -> None: ...
+    def on_appended(self, partition: Partition, appended: Sequence[Appended]) -> None: ...
     def on_marks(self, partition: Partition) -> None: ...
     def on_role_changed(self, partition: Partition) -> None: ...
 
@@ -98,11 +99,11 @@ class Replicas:
             raise ClusterError(ErrorCode.unknown_topic_or_partition, f"there is no partition {tp}")
         raise ClusterError(ErrorCode.not_leader_or_follower, f"node {self.node_id} holds no replica of {tp}")
 
-    def on_appended(self, partition: Partition) -> None:
-        """A leader took a batch: sync it, and send it to the followers meanwhile."""
+    def on_appended(self, partition: Partition, appended: Sequence[Appended]) -> None:
+        """A leader took these batches: sync them, and send them to the followers meanwhile."""
         self.flusher.mark(partition)
         if self.followers is not None:
-            self.followers.on_appended(partition)
+            self.followers.on_appended(partition, appended)
 
     def on_high_watermark(self, partition: Partition) -> None:
         """Something became readable."""

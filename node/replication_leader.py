@@ -7,6 +7,7 @@ throttle. A stream that ends takes its followings with it: the follower comes ba
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,9 +15,11 @@ from google.protobuf.message import DecodeError
 
 from quorumlog.host.ports import Buffer, Clock, PeerGone, PeerStream
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, Position, Role
+from quorumlog.partitions.results import Appended
 from quorumlog.proto.replication_pb2 import Begin, Divergence, FollowerMessage, LeaderMessage, Section
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
+from .fresh_batches import FreshBatches, Room, unpinned
 from .replicas import Replicas
 from .replication_messages import encode_leader_message
 from .replication_throttle import Throttle, TokenBucket
@@ -26,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 HANDLES_MAX = 100_000
 UUID_BYTES = 16
-QUIET_MARKS_S = 0.005  # a high watermark or log start alone may wait so long for records to travel with
+QUIET_MARKS_S = 0.02  # a high watermark or log start alone may wait so long for records to travel with
+FRESH_BYTES_MAX = 16 << 20  # of one follower's stream: what is sent soon need not be read back
 
 
 @dataclass(slots=True, eq=False)
@@ -38,6 +42,7 @@ class Following:
     leader_epoch: int
     next_offset: int
     broker_epoch: int  # of the follower's registration
+    fresh: FreshBatches
     marks_sent: tuple[int, int] = (-1, -1)  # high watermark and log start
     is_held: bool = False  # by our throttle, until the session's timer
     is_paused: bool = False  # by the follower, until it says otherwise
@@ -81,8 +86,13 @@ class LeaderSide:
         )
         return max(epochs, default=-1)
 
-    def on_appended(self, partition: Partition) -> None:
-        for session in self._sessions.get(partition, ()):
+    def on_appended(self, partition: Partition, appended: Sequence[Appended]) -> None:
+        sessions = self._sessions.get(partition)
+        if not sessions:
+            return
+        kept = [unpinned(batch) for batch in appended]
+        for session in sessions:
+            session.keep(partition, kept)
             session.mark_records(partition)
 
     def on_marks(self, partition: Partition) -> None:
@@ -112,6 +122,7 @@ class FollowerSession:
         self._held: dict[Following, None] = {}
         self._release_timer: asyncio.TimerHandle | None = None
         self._refusals: list[Section] = []
+        self._fresh_room = Room(FRESH_BYTES_MAX)
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
 
@@ -200,7 +211,8 @@ class FollowerSession:
 
     def _start(self, begin: Begin, partition: Partition) -> None:
         self.drop(partition)
-        following = Following(begin.handle, partition, partition.leader_epoch, begin.fetch_offset, begin.broker_epoch)
+        fresh = FreshBatches(self._fresh_room)
+        following = Following(begin.handle, partition, partition.leader_epoch, begin.fetch_offset, begin.broker_epoch, fresh)
         self._by_handle[begin.handle] = following
         self._by_partition[partition] = following
         self._side.attach(partition, self)
@@ -222,6 +234,7 @@ class FollowerSession:
             self._with_records.pop(following, None)
             self._with_marks.pop(following, None)
             self._held.pop(following, None)
+            following.fresh.clear()
             self._side.detach(partition, self)
 
     def _refuse(self, section: Section) -> None:
@@ -230,6 +243,12 @@ class FollowerSession:
         self._wake.set()
 
     # --- what the partitions say
+
+    def keep(self, partition: Partition, appended: Sequence[Appended]) -> None:
+        """Have these batches in memory when it is their turn."""
+        following = self._by_partition[partition]
+        for batch in appended:
+            following.fresh.add(batch, following.next_offset)
 
     def mark_records(self, partition: Partition) -> None:
         following = self._by_partition[partition]
@@ -316,19 +335,19 @@ class FollowerSession:
                 self._hold(following, bucket)
                 return 0
         try:
-            result = partition.read(following.next_offset, max_bytes=room, up_to_end=True)
+            buffers, size, next_offset = _next_batches(following, room)
         except ClusterError as error:
             self._on_read_refused(message, following, error)
             return 0
         if bucket is not None:
-            bucket.take(result.size)
-        if result.size:
-            records.extend(result.buffers)
-            self._add_section(message, following, result.size)
-            following.next_offset = result.next_offset
+            bucket.take(size)
+        if size:
+            records.extend(buffers)
+            self._add_section(message, following, size)
+            following.next_offset = next_offset
         if following.next_offset >= partition.log_end_offset:
             self._with_records.pop(following, None)
-        return result.size
+        return size
 
     def _on_read_refused(self, message: LeaderMessage, following: Following, error: ClusterError) -> None:
         partition = following.partition
@@ -351,6 +370,16 @@ class FollowerSession:
             log_start_offset=log_start_offset,
             size=size,
         )
+
+
+def _next_batches(following: Following, max_bytes: int) -> tuple[list[Buffer], int, int]:
+    """(buffers, their size, the offset behind them), from memory where the follower has all that was appended before."""
+    if following.next_offset < following.partition.log_start_offset:
+        following.fresh.clear()
+    if following.fresh:
+        return following.fresh.take(max_bytes)
+    read = following.partition.read(following.next_offset, max_bytes=max_bytes, up_to_end=True)
+    return read.buffers, read.size, read.next_offset
 
 
 def _marks(partition: Partition) -> tuple[int, int]:

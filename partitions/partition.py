@@ -266,7 +266,7 @@ class Partition:
         if header.producer_id >= 0:
             known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0)
         if known is not None:
-            return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, duplicate=True)
+            return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, True, [], 0)
         bytes_max = self._settings.decompressed_bytes_max
         check_records(self.tp, records, header, self._config, wall_ms=wall_ms, decompressed_bytes_max=bytes_max)
         records, header = recompressed(self.tp, records, header, self._config, decompressed_bytes_max=bytes_max)
@@ -281,7 +281,7 @@ class Partition:
         self._roll_if_due(wall_ms)
         log.append(buffers, header, wall_ms)
         self._after_append(now)
-        return Appended(base_offset, header.last_offset, append_time_ms, log.start_offset, duplicate=False)
+        return Appended(base_offset, header.last_offset, append_time_ms, log.start_offset, False, buffers, header.size)
 
     def read(
         self,

@@ -14,6 +14,8 @@ class Appended:
     log_append_time_ms: int  # -1 where the producer sets the time
     log_start_offset: int
     duplicate: bool  # it was there already; these are the offsets it got the first time
+    buffers: list[Buffer]  # the batch as stored, for whoever has to have it too; none of a duplicate
+    size: int  # bytes of the buffers
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _append(services: Services, request: ProduceRequest, topic: ProduceTopic, wa
         clock = services.clock
         outcome.appended = partition.append(wanted.records, acks=request.acks, now=clock.now(), wall_ms=clock.wall_ms())
         if not outcome.appended.duplicate:
-            services.replicas.on_appended(partition)
+            services.replicas.on_appended(partition, [outcome.appended])
         outcome.stored = _stored(services, partition, request.acks, outcome.appended.last_offset + 1)
     except ClusterError as error:
         outcome.error = error.with_traceback(None)  # whose frames would keep the request

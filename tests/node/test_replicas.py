@@ -137,8 +137,8 @@ def test_what_is_deleted_during_its_sync_is_not_synced_again() -> None:
         replicas.on_image(Image("c"), image, ())
         partition = replicas.partitions[TP]
         for _ in range(2):
-            partition.append(batch_of([b"a"]), acks=1, now=0.0, wall_ms=0)
-            replicas.on_appended(partition)
+            appended = partition.append(batch_of([b"a"]), acks=1, now=0.0, wall_ms=0)
+            replicas.on_appended(partition, [appended])
             await asyncio.sleep(0)
         replicas.on_image(image, replace(image, index=7, topics=Map(), topic_names=Map()), None)
         worker.may_go_on.release()
@@ -174,8 +174,8 @@ def test_what_is_moved_away_and_back_begins_anew() -> None:
         image = image_of(NOW, leader=1, leader_epoch=6)
         replicas.on_image(Image("c"), image, ())
         partition = replicas.partitions[TP]
-        partition.append(batch_of([b"a"]), acks=1, now=0.0, wall_ms=0)
-        replicas.on_appended(partition)
+        appended = partition.append(batch_of([b"a"]), acks=1, now=0.0, wall_ms=0)
+        replicas.on_appended(partition, [appended])
         await asyncio.sleep(0)
         waiting = replicas.committed.reached(TP, 1)
         away = moved_away(image)
@@ -203,8 +203,8 @@ def test_a_leader_that_leads_on_in_a_new_epoch_keeps_its_waiters() -> None:
         replicas = make_replicas()
         image = image_of(NOW, leader=1, leader_epoch=6, isr=(1, 2))
         replicas.on_image(Image("c"), image, ())
-        replicas.partitions[TP].append(batch_of([b"a"]), acks=-1, now=0.0, wall_ms=0)
-        replicas.on_appended(replicas.partitions[TP])
+        appended = replicas.partitions[TP].append(batch_of([b"a"]), acks=-1, now=0.0, wall_ms=0)
+        replicas.on_appended(replicas.partitions[TP], [appended])
         waiting = replicas.committed.reached(TP, 1)
         replicas.on_image(image, image_of(NOW, leader=1, leader_epoch=7), None)
         await waiting

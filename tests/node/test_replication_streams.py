@@ -93,7 +93,7 @@ class Stage:
         replicas = self.nodes[at].replicas
         batch = build_batch([Record(offset=index, value=value) for index, value in enumerate(values)])
         appended = replicas.partitions[TP].append(batch, acks=-1, now=0.0, wall_ms=1_700_000_000_000)
-        replicas.on_appended(replicas.partitions[TP])
+        replicas.on_appended(replicas.partitions[TP], [appended])
         return appended.last_offset + 1
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -100,7 +100,7 @@ class Stage:
             for _ in range(BATCHES):
                 batch = build_batch([Record(offset=0, value=bytes(BATCH_BYTES - 69))])
                 partition.append(batch, acks=1, now=0.0, wall_ms=1_700_000_000_000)
-            self.leader.replicas.on_appended(partition)
+            self.leader.replicas.on_appended(partition, [])  # to be read from the log
 
     async def copied(self) -> float:
         """How long it took, in virtual seconds, until the follower has everything."""
