@@ -35,6 +35,8 @@ from .storage import EXIT_REFUSED, open_storage
 
 logger = logging.getLogger("quorumlog.node")
 
+# Hardly anything on the way of a batch is a cycle: look for cycles seldom, and at old objects more seldom still.
+GC_THRESHOLDS = (20_000, 20, 50)
 EXIT_FATAL = 70  # EX_SOFTWARE: the storage failed or an invariant broke; what is durable is no longer known
 
 
@@ -83,13 +85,14 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
         await peers.start(listen.host, listen.port)
         await http.start(parse_address("http_listen", config.http_listen))
         # Compiled while nothing is asked yet; whatever is asked first compiles its own.
-        threading.Thread(target=prepare, args=(API_TABLE,), name="compile codecs", daemon=True).start()
+        threading.Thread(target=_compile_codecs, name="compile codecs", daemon=True).start()
         logger.info("node %d of cluster %s is up after %.2f s", config.node_id, config.cluster_id, time.monotonic() - started)
         # Clients are let in when the image is current: an empty one would tell them that their topics are gone.
         if await _first_of(node.registered(), stop.wait()):
             await node.kafka.start(parse_address("kafka_listen", config.kafka_listen))
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
             await stop.wait()
         logger.info("stopping")
         await node.stop()
@@ -102,6 +105,11 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
         raise
     finally:
         await peers.stop(grace_s=0.5)
+
+
+def _compile_codecs() -> None:
+    prepare(API_TABLE)
+    gc.freeze()  # they stay: no later collection need look at their tens of thousands of objects
 
 
 async def _first_of(wanted: Coroutine[Any, Any, Any], otherwise: Coroutine[Any, Any, Any]) -> bool:
