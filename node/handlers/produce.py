@@ -140,14 +140,16 @@ def _stored(services: Services, partition: Partition, acks: int, end_offset: int
 async def _answer_when_stored(services: Services, acks: int, timeout_ms: int, topics: list[TopicOutcomes]) -> Body:
     """The request itself is let go of: many may wait here, and each frame may be large."""
     waiting = [outcome for topic in topics for outcome in topic.partitions if outcome.stored is not None]
-    deadline = asyncio.get_running_loop().time() + min(TIMEOUT_MAX_S, max(0.0, timeout_ms / 1000))
+    # One timer a request: a timeout for each wait would be a third of what an answer costs.
+    timeout_s = min(TIMEOUT_MAX_S, max(0.0, timeout_ms / 1000))
+    expiry = asyncio.get_running_loop().call_later(timeout_s, _expire, waiting, timeout_ms)
     try:
         for outcome in waiting:
-            await _wait_stored(outcome, deadline, timeout_ms)
+            await _wait_stored(outcome)
     finally:
+        expiry.cancel()
         for outcome in waiting:
-            if outcome.stored is not None:
-                outcome.stored.cancel()
+            _drop(outcome)
     if acks == LEADER:
         _recheck_fresh(services, waiting)
     return _response(services, topics)
@@ -162,17 +164,25 @@ def _recheck_fresh(services: Services, outcomes: list[Outcome]) -> None:
             outcome.error = outcome.error or error
 
 
-async def _wait_stored(outcome: Outcome, deadline: float, timeout_ms: int) -> None:
+async def _wait_stored(outcome: Outcome) -> None:
     assert outcome.stored is not None
     try:
-        async with asyncio.timeout_at(deadline):
-            await outcome.stored
-    except TimeoutError:
-        outcome.error = ClusterError(
-            ErrorCode.request_timed_out, f"{outcome.tp}: stored here, but not acknowledged by all in sync within {timeout_ms} ms"
-        )
+        await outcome.stored
     except ClusterError as error:
         outcome.error = error
+
+
+def _expire(waiting: list[Outcome], timeout_ms: int) -> None:
+    for outcome in waiting:
+        if outcome.stored is not None and not outcome.stored.done():
+            reason = f"{outcome.tp}: stored here, but not acknowledged by all in sync within {timeout_ms} ms"
+            outcome.stored.set_exception(ClusterError(ErrorCode.request_timed_out, reason))
+
+
+def _drop(outcome: Outcome) -> None:
+    """Nobody waits for it any more: what comes of it is no error that nobody has seen."""
+    if outcome.stored is not None and not outcome.stored.cancel() and not outcome.stored.cancelled():
+        outcome.stored.exception()
 
 
 def _response(services: Services, topics: list[TopicOutcomes]) -> ProduceResponse:
