@@ -70,8 +70,14 @@ class RealDisk:
                 return []
         return sorted(name for name in names if not name.endswith(_UNFINISHED))
 
-    def make_directory(self, path: str) -> None:
-        _make_directories(self._resolve(path))
+    def make_directory(self, path: str, *, durable: bool = True) -> None:
+        full_path = self._resolve(path)
+        if durable:
+            _make_directories(full_path)
+            return
+        _make_directories(os.path.dirname(full_path))
+        with _storage_errors("create directory", path), suppress(FileExistsError):
+            os.mkdir(full_path, 0o750)
 
     def rename(self, old: str, new: str) -> None:
         source, target = self._resolve(old), self._resolve(new)

@@ -89,8 +89,8 @@ class Disk(Protocol):
         """Names in a directory, sorted; empty if there is no such directory."""
         ...
 
-    def make_directory(self, path: str) -> None:
-        """Create a directory and its parents, durably; fine if it is there already."""
+    def make_directory(self, path: str, *, durable: bool = True) -> None:
+        """Create a directory and its parents; fine if it is there already. Where `durable` is False, only the parents are it."""
         ...
 
     def rename(self, old: str, new: str) -> None:

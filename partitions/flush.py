@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from quorumlog.host.ports import Disk, DiskFile, WriteBatch
+from quorumlog.host.ports import Disk, DiskFile, KVStore, WriteBatch
 
 from .keys import Checkpoint, Keys, put_checkpoint
 
@@ -16,7 +16,8 @@ class Flush:
 
     disk: Disk
     files: list[DiskFile]
-    directory: str | None  # where segments were created or removed
+    directories: list[str]  # where names were created or removed
+    store: KVStore | None  # what it has of a new log is to be made durable as well
     keys: Keys
     end_offset: int  # of the log when the flush began: all below is durable after `sync`
     truncations: int  # the store believes no checkpoint that is older than a truncation beyond it
@@ -35,6 +36,9 @@ class Flush:
 def sync_together(flushes: Sequence[Flush]) -> None:
     """`Flush.sync` of several partitions of one disk, which may know a cheaper way than one after the other."""
     files = [file for flush in flushes for file in flush.files]
-    directories = [flush.directory for flush in flushes if flush.directory is not None]
+    directories = dict.fromkeys(directory for flush in flushes for directory in flush.directories)
     if flushes:
-        flushes[0].disk.sync_all(files, directories)
+        flushes[0].disk.sync_all(files, list(directories))
+    for store in {id(flush.store): flush.store for flush in flushes}.values():
+        if store is not None:
+            store.sync()

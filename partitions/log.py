@@ -75,6 +75,7 @@ class Log:
         self.end_offset = 0
         self.truncations = read_truncation(store, keys)[0]
         self.directory_is_dirty = False
+        self.is_new = False  # neither its directory nor what the store has of it is durable: the first flush sees to that
         self.flush_is_running = False
         self._active = Segment(disk, directory, 0, created_ms=0)  # replaced by `recover` or `start_at`
         self._bases: list[int] = []

@@ -18,7 +18,7 @@ from quorumlog.wire.ids import TopicPartition
 from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
 from .flush import Flush
 from .keys import Checkpoint, Keys, put_checkpoint
-from .log import Log, directory_name
+from .log import LOGS_DIRECTORY, Log, directory_name
 from .producers import ProducerState, ProducerStates
 from .recovery import Damage, RecoveryReport, recover
 from .replica import ReplicaCore
@@ -512,14 +512,18 @@ class Partition:
         if self._flush is not None or not self.dirty:
             return None
         log = self._log
-        directory = log.directory if log.directory_is_dirty else None
-        log.directory_is_dirty = False
+        directories = [log.directory] if log.directory_is_dirty else []
+        if log.is_new:
+            directories.append(LOGS_DIRECTORY)
+        store = log.store if log.is_new else None
+        log.directory_is_dirty = log.is_new = False
         log.flush_is_running = True
         self._flush_limit = log.end_offset
         self._flush = Flush(
             log.disk,
             log.take_unsynced(),
-            directory,
+            directories,
+            store,
             log.keys,
             log.end_offset,
             log.truncations,

@@ -25,7 +25,7 @@ from .keys import (
     read_log_start,
     read_segments,
 )
-from .log import Log
+from .log import LOGS_DIRECTORY, Log
 from .scan import DamagedBatch, Found, walk
 from .segment import Segment, base_offset_of
 
@@ -92,10 +92,16 @@ class _Recovery:
 
     def _forget_everything(self) -> None:
         """Without a checkpoint nothing in the store can be dated."""
+        if self._is_unknown():
+            return
         batch = WriteBatch()
         batch.delete_range(*self.log.keys.everything())
         self.log.store.write(batch)
         self.log.epochs.truncate(0, WriteBatch())
+
+    def _is_unknown(self) -> bool:
+        """The store has nothing of this partition. To remove a range all the same would cost every later look into the store."""
+        return next(iter(self.log.store.scan(*self.log.keys.everything())), None) is None
 
     def _list_segments(self) -> list[Segment]:
         log = self.log
@@ -124,7 +130,8 @@ class _Recovery:
     def _begin_empty(self) -> None:
         """A new log, or one whose files are gone."""
         log = self.log
-        log.disk.make_directory(log.directory)
+        log.disk.make_directory(log.directory, durable=False)
+        log.is_new = True
         log.start_at(log.start_offset, self.wall_ms)
         if self.promised_end >= 0:
             self._note_damage(log.start_offset, "there are no segments")
@@ -132,6 +139,9 @@ class _Recovery:
         # The checkpoint marks the partition as known: recovery can tell a lost store from a young log.
         put_log_start(self.batch, log.keys, log.start_offset)
         put_checkpoint(self.batch, log.keys, Checkpoint(log.start_offset, log.start_offset, log.truncations))
+        if self.checkpoint is None:
+            log.store.write(self.batch)  # there is nothing else of it; the first flush syncs it
+            return
         log.forget_from(self.batch, log.start_offset)
         self._save()
 
@@ -139,6 +149,7 @@ class _Recovery:
 
     def _open_segments(self, segments: list[Segment]) -> None:
         log = self.log
+        log.is_new = self.promised_end < 0  # the process that made it may have died before its first flush
         if segments[0].base_offset > log.start_offset:
             self._on_gap_at_start(segments)
             return
@@ -308,6 +319,8 @@ class _Recovery:
             if segment is not end and (file := segment.release()) is not None:
                 file.close()
         log.disk.sync_directory(log.directory)
+        if log.is_new:
+            log.disk.sync_directory(LOGS_DIRECTORY)
         for segment in kept:
             if segment is not end:
                 record = SegmentRecord(segment.size, segment.next_offset, segment.max_timestamp, segment.created_ms)

@@ -42,7 +42,7 @@ class FakeFlush:
 
     def __init__(self, stage: "Stage", name: str) -> None:
         self._stage, self._name = stage, name
-        self.disk, self.files, self.directory = FakeDisk(stage), [name], None
+        self.disk, self.files, self.directories, self.store = FakeDisk(stage), [name], list[str](), None
 
     def checkpoint(self, batch: WriteBatch) -> None:
         self._stage.events.append(f"checkpoint {self._name}")

@@ -41,6 +41,7 @@ class SimDisk:
         self._files: dict[str, _Content] = {}
         self._durable_files: dict[str, _Content] = {}
         self._directories: set[str] = {""}
+        self._unsynced_directories: set[str] = set()
         self._fail_next: dict[str, tuple[int, str]] = {}
         self._has_failed_sync = False
         self.life = 0
@@ -66,8 +67,10 @@ class SimDisk:
         names = [name for name in (*self._files, *self._directories) if name and _parent(name) == path]
         return sorted(PurePosixPath(name).name for name in names)
 
-    def make_directory(self, path: str) -> None:
+    def make_directory(self, path: str, *, durable: bool = True) -> None:
         path = _normal(path)
+        if not durable and path not in self._directories:
+            self._unsynced_directories.add(path)
         if any(_is_within(path, file) for file in self._files):
             raise StorageError(f"cannot create directory {path}: it is a file or below one")
         while path and path not in self._directories:
@@ -94,12 +97,14 @@ class SimDisk:
         for name in [name for name in self._files if _is_within(name, path)]:
             del self._files[name]
         self._directories = {name for name in self._directories if not _is_within(name, path)}
+        self._unsynced_directories = {name for name in self._unsynced_directories if not _is_within(name, path)}
 
     def sync_directory(self, path: str) -> None:
         path = _normal(path)
         if path not in self._directories:
             raise StorageError(f"cannot sync directory {path}: no such directory")
         self._fail_if_told("sync", path)
+        self._unsynced_directories = {name for name in self._unsynced_directories if _parent(name) != path}
         for name, content in self._files.items():
             if _parent(name) == path:
                 self._durable_files[name] = content
@@ -146,6 +151,7 @@ class SimDisk:
         if not power:
             return
         self._has_failed_sync = False
+        self._lose_directories()
         self._files = self._names_after_power_cut()
         for path in self._files:
             self._directories.update(str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
@@ -225,6 +231,13 @@ class SimDisk:
         child = name if not directory else name[len(directory) + 1 :]
         first = child.split("/")[0]
         return self.exists(_joined(directory, first))
+
+    def _lose_directories(self) -> None:
+        """A directory whose name was never synced is gone with all that was synced in it."""
+        for path in sorted(self._unsynced_directories):
+            self.delete(path)
+            self._durable_files = {name: held for name, held in self._durable_files.items() if not _is_within(name, path)}
+        self._unsynced_directories.clear()
 
     def _names_after_power_cut(self) -> dict[str, _Content]:
         survivors = {}

@@ -24,7 +24,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="answers-one-record-early",
         breaks="acks=all is answered when all records of the batch are committed, the last one too.",
         needs="A record while the one before is committed already; for clients, a leader that falls then.",
-        edits=(edit(f"{PRODUCE}:_append", "e13ae44da6c2", ("outcome.appended.last_offset + 1", "outcome.appended.last_offset")),),
+        edits=(edit(f"{PRODUCE}:_append", "11d77c497f51", ("outcome.appended.last_offset + 1", "outcome.appended.last_offset")),),
         seeds=40,
     ),
     Mutant(
@@ -35,7 +35,7 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PRODUCE}:_append",
-                "e13ae44da6c2",
+                "11d77c497f51",
                 ("outcome.stored = _stored(", "outcome.stored = None if outcome.appended.duplicate else _stored("),
             ),
         ),
@@ -62,7 +62,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
-        edits=(edit(f"{PARTITION}.append", "05941099d643", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
+        edits=(edit(f"{PARTITION}.append", "9a9e3870ba83", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
         seeds=40,
     ),
     Mutant(

@@ -13,14 +13,20 @@ STORAGE: tuple[Mutant, ...] = (
         name="skips-the-fsync",
         breaks="What is said to be flushed is on the disk.",
         needs="Any record, if the disk is asked; for clients, power cuts of all, or of one that leads afterwards.",
-        edits=(edit(f"{FLUSH}:sync_together", "619ee775e153", ("for file in flush.files]", "for file in flush.files[:0]]")),),
+        edits=(edit(f"{FLUSH}:sync_together", "29fb6faf752d", ("for file in flush.files]", "for file in flush.files[:0]]")),),
         seeds=40,
     ),
     Mutant(
         name="leaves-the-name-unsynced",
         breaks="A new segment is durable when its name is, too.",
         needs="A partition that was just made, or a log that just rolled; for clients, a power cut then.",
-        edits=(edit(f"{FLUSH}:sync_together", "619ee775e153", ("is not None]", "== 0]")),),
+        edits=(
+            edit(
+                f"{FLUSH}:sync_together",
+                "29fb6faf752d",
+                ("for directory in flush.directories)", "for directory in flush.directories[:0])"),
+            ),
+        ),
         seeds=40,
     ),
     Mutant(
@@ -82,7 +88,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="recovery-does-not-sync",
         breaks="What recovery takes over is synced before it counts as flushed: the process before may not have done it.",
         needs="kill -9 between an append and its sync, and a new start; for clients, a power cut soon after.",
-        edits=(edit(f"{RECOVERY}._save_scanned", "8ed705904289", ("segment.file.sync()", "segment.file.size()")),),
+        edits=(edit(f"{RECOVERY}._save_scanned", "304e9e73673c", ("segment.file.sync()", "segment.file.size()")),),
         seeds=70,
         judge="trio",
     ),
@@ -103,7 +109,7 @@ STORAGE: tuple[Mutant, ...] = (
             ),
             edit(
                 f"{RECOVERY}._open_segments",
-                "d5b7de8147ff",
+                "f6db6915d6d4",
                 ("if log.end_offset < self.promised_end and self.damage is None:", "if False:"),
             ),
         ),
