@@ -20,6 +20,7 @@ from quorumlog.wire.batches import (
     read_header,
     stamped_prefix,
 )
+from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
@@ -28,6 +29,8 @@ from .scan import Found
 COMPRESSION_MAX = 4  # zstd
 RECORD_BYTES_MIN = 7  # length, attributes, two deltas, key length, value length, header count: a byte each
 _AFTER_CRC_FIELD = 21
+_LZ4_FLAGS = HEADER_SIZE + 4  # behind the frame's magic number
+_LZ4_INDEPENDENT = 1 << 5
 
 
 def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHeader:
@@ -46,6 +49,7 @@ def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHead
     if header.record_count != header.last_offset_delta + 1 or header.record_count < 1:
         raise _invalid(tp, f"{header.record_count} records with a last offset delta of {header.last_offset_delta}")
     _check_attributes(tp, header)
+    _check_frame(tp, records, header)
     _check_timestamps(tp, header)
     _check_producer(tp, header)
     return header
@@ -95,7 +99,14 @@ def _read(tp: TopicPartition, records: Buffer) -> BatchHeader:
     except OldFormat as error:
         raise ClusterError(ErrorCode.unsupported_for_message_format, f"{tp}: {error}") from error
     except BatchError as error:
-        raise ClusterError(ErrorCode.corrupt_message, f"{tp}: {error}") from error
+        code = ErrorCode.corrupt_message if len(records) >= HEADER_SIZE else ErrorCode.invalid_record
+        raise ClusterError(code, f"{tp}: {error}") from error
+
+
+def _check_frame(tp: TopicPartition, records: Buffer, header: BatchHeader) -> None:
+    """Kafka's own consumers read lz4 frames only if their blocks are independent: one that is not would stop them for good."""
+    if header.compression == Compression.LZ4 and len(records) > _LZ4_FLAGS and not records[_LZ4_FLAGS] & _LZ4_INDEPENDENT:
+        raise _invalid(tp, "an lz4 frame whose blocks depend on each other, which consumers of Kafka cannot read")
 
 
 def _check_attributes(tp: TopicPartition, header: BatchHeader) -> None:

@@ -60,7 +60,10 @@ def compress(compression: Compression, data: bytes, *, level: int | None = None)
         case Compression.SNAPPY:
             return _snappy_xerial(data)
         case Compression.LZ4:
-            return bytes(cramjam.lz4.compress(data, level=level))
+            # Java's decoder reads no frame whose blocks depend on each other.
+            lz4 = cramjam.lz4.Compressor(level=level, content_checksum=False, block_linked=False)
+            lz4.compress(data)
+            return bytes(lz4.finish())
         case Compression.ZSTD:
             return bytes(cramjam.zstd.compress(data, level=level))
 

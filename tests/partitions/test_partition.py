@@ -10,9 +10,10 @@ from quorumlog.metadata.image import NO_LEADER
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, PartitionSettings, Position, Role
 from quorumlog.partitions.rebuild import rebuild
 from quorumlog.partitions.scan import DamagedBatch
+from quorumlog.wire.batches import HEADER_SIZE
 from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
-from quorumlog.wire.records import Record, build_batch
+from quorumlog.wire.records import Record, build_batch, sealed
 from tests.partitions.stage import TINY, TOPIC_ID, Host, batch_of, changed, joined, send, state_of, stored
 
 
@@ -34,7 +35,7 @@ GOOD = batch_of([b"a", b"b"])
     [
         (GOOD[:-1], ErrorCode.invalid_record),
         (GOOD + GOOD, ErrorCode.invalid_record),
-        (GOOD[:40], ErrorCode.corrupt_message),
+        (GOOD[:40], ErrorCode.invalid_record),
         (GOOD[:-1] + b"!", ErrorCode.corrupt_message),
         (GOOD[:16] + b"\x01" + GOOD[17:], ErrorCode.unsupported_for_message_format),
         (changed(GOOD, record_count=3), ErrorCode.invalid_record),
@@ -47,7 +48,7 @@ GOOD = batch_of([b"a", b"b"])
         (changed(GOOD, max_timestamp=-2), ErrorCode.invalid_timestamp),
         (changed(GOOD, producer_id=5, base_sequence=-1), ErrorCode.invalid_record),
         (batch_of([b"x" * 2_000_000]), ErrorCode.message_too_large),
-        (b"", ErrorCode.corrupt_message),
+        (b"", ErrorCode.invalid_record),
     ],
 )
 def test_bad_batches_are_refused_by_name_and_leave_no_trace(batch: bytes, code: ErrorCode) -> None:
@@ -55,6 +56,16 @@ def test_bad_batches_are_refused_by_name_and_leave_no_trace(batch: bytes, code: 
     partition = Host().leader()
     assert refused(append, partition, batch) is code
     assert partition.log_end_offset == 0
+
+
+def test_lz4_that_stops_consumers_of_kafka_is_refused() -> None:
+    """They read no frame whose blocks depend on each other."""
+    partition = Host().leader()
+    batch = build_batch([Record(offset=0, timestamp=1000, value=b"a")], compression=Compression.LZ4)
+    flags = HEADER_SIZE + 4
+    assert append(partition, batch).base_offset == 0
+    dependent = sealed(batch[:flags] + bytes([batch[flags] & ~(1 << 5)]) + batch[flags + 1 :])
+    assert refused(append, partition, dependent) is ErrorCode.invalid_record
 
 
 def test_only_a_leader_of_the_right_epoch_serves() -> None:

@@ -97,3 +97,10 @@ def test_agrees_with_aiokafka() -> None:
     ):
         assert bytes(decode(compress(compression, data))) == data
         assert bytes(decompress(compression, bytes(encode(data)), bytes_max=len(data))) == data
+
+
+def test_blocks_of_lz4_do_not_depend_on_each_other() -> None:
+    """Kafka's Java clients read no others ("Dependent block stream is unsupported")."""
+    frame = compress(Compression.LZ4, bytes(300_000))
+    assert frame[:4] == b"\x04\x22\x4d\x18"
+    assert frame[4] & 1 << 5
