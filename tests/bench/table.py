@@ -32,14 +32,14 @@ def ratio(figures: Figures, key: Key, peer: str) -> str:
     if found is None:
         return "-"
     each = [a / b for a, b in zip(figures.values(key, OURS), figures.values(key, peer), strict=False) if b > 0]
-    return f"{found:.2f}" if len(each) < 2 else f"{found:.2f} ({min(each):.2f}-{max(each):.2f})"
+    return number(found) if len(each) < 2 else f"{number(found)} ({number(min(each))}-{number(max(each))})"
 
 
 def number(value: float) -> str:
     """Three digits that matter, and thousands with commas."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
 
 
 def as_text(figures: Figures) -> str:
