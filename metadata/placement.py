@@ -2,8 +2,9 @@
 
 Per topic, leaders are spread evenly (the counts of any two live brokers differ by at most one), then replicas (without racks: by
 at most two); the replicas of a partition stand on as many racks as there are. Ties go to the broker that shares the fewest
-partitions with the leader, so that a broker's death does not burden one neighbour with all it led; then to the one with the
-least to do in the whole cluster. Deterministic: equal images place alike.
+partitions with the leader, then to the one with the least to do in the whole cluster. Of the followers that comes first, and so
+leads when the leader dies, who is first behind this leader least often: a broker's death does not burden one neighbour with all
+it led. Deterministic: equal images place alike.
 
 Leaders are live. Followers may be fenced brokers where there are not enough live ones, or none on another rack, as in Kafka: one
 that is down for an hour must not keep anybody from creating topics; it gets its replicas when it is back.
@@ -53,7 +54,8 @@ class Placer:
         while len(replicas) < replication_factor:
             leader = replicas[0]
             replicas.append(min(self._followers(replicas), key=lambda node: self._follower_cost(topic, leader, node)))
-        return tuple(replicas)
+        leader, *followers = replicas
+        return (leader, *sorted(followers, key=lambda node: self._heir_cost(topic, leader, node)))
 
     def _followers(self, chosen: list[int]) -> list[int]:
         """Who can be next: on a rack of its own, if there is one."""
@@ -78,6 +80,9 @@ class Placer:
             node,
         )
 
+    def _heir_cost(self, topic: "Load", leader: int, node: int) -> tuple[int, ...]:
+        return node not in self._live, topic.heirs[leader, node], self._cluster.heirs[leader, node]
+
 
 class Load:
     """What brokers hold: of one topic, or of all."""
@@ -86,8 +91,10 @@ class Load:
         self.leaders: Counter[int] = Counter()
         self.replicas: Counter[int] = Counter()
         self.pairs: Counter[tuple[int, int]] = Counter()  # (preferred leader, follower)
+        self.heirs: Counter[Replicas] = Counter()  # (preferred leader, first follower), if there is one
 
     def count(self, replicas: Replicas) -> None:
         self.leaders[replicas[0]] += 1
         self.replicas.update(replicas)
         self.pairs.update((replicas[0], follower) for follower in replicas[1:])
+        self.heirs.update([replicas[:2]])

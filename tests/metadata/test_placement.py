@@ -56,6 +56,14 @@ def test_a_death_does_not_burden_one_neighbour() -> None:
         assert seconds == Counter({node: 1 for node in range(6) if node != leader})
 
 
+def test_both_survivors_of_three_take_over_what_the_third_led() -> None:
+    """Each holds every replica then: it is their order that tells who leads next."""
+    placed = Placer(image_with_racks([None] * 3)).place((), 50, 3)
+    heirs = Counter(replicas[:2] for replicas in placed)
+    assert len(heirs) == 6
+    assert max(heirs.values()) - min(heirs.values()) <= 1
+
+
 def test_small_topics_share_the_cluster() -> None:
     """Many topics of one partition: the brokers take turns in leading them."""
     placer = Placer(image_with_racks([None] * 3))
