@@ -7,8 +7,10 @@ set -eu
 
 child=
 stopped=
+interrupted=
 stop() {
   stopped=yes
+  interrupted=yes
   [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
 }
 trap stop TERM INT
@@ -17,11 +19,15 @@ run() { # COMMAND...: its status, also when a signal interrupts the waiting
   "$@" &
   child=$!
   [ -z "$stopped" ] || kill -TERM "$child" 2>/dev/null || true
+  interrupted=
   status=0
   wait "$child" || status=$?
-  while kill -0 "$child" 2>/dev/null; do
-    status=0
-    wait "$child" || status=$?
+  # A wait that was interrupted has told the signal's number; the next one tells the status, or 127 if that was told already.
+  while [ -n "$interrupted" ]; do
+    interrupted=
+    again=0
+    wait "$child" 2>/dev/null || again=$?
+    [ "$again" = 127 ] || status=$again
   done
   child=
   return "$status"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from quorumlog.metadata.internal_topics import is_internal
-from quorumlog.partitions.partition import Appended, Partition
+from quorumlog.partitions.partition import Partition
 from quorumlog.partitions.topic_rules import RecordsRefused
 from quorumlog.wire.batches import COMPRESSION_MASK
 from quorumlog.wire.catalogue import PRODUCE
@@ -43,11 +43,11 @@ ATTRIBUTES = 22  # in a batch, the lower byte of them
 
 @dataclass(slots=True)
 class Outcome:
-    """One partition's part of the request: what was appended and what is waited for, or why not."""
+    """One partition's part of the request: the answer and what it waits for, or why not. It holds nothing of the request."""
 
     index: int
     tp: TopicPartition
-    appended: Appended | None = None
+    produced: ProducedPartition | None = None
     error: ClusterError | None = None
     stored: asyncio.Future[None] | None = None
 
@@ -85,10 +85,16 @@ def _append(services: Services, request: ProduceRequest, topic: ProduceTopic, wa
         partition = services.replicas.get(outcome.tp, services.image)
         assert wanted.records is not None
         clock = services.clock
-        outcome.appended = partition.append(wanted.records, acks=request.acks, now=clock.now(), wall_ms=clock.wall_ms())
-        if not outcome.appended.duplicate:
-            services.replicas.on_appended(partition, [outcome.appended])
-        outcome.stored = _stored(services, partition, request.acks, outcome.appended.last_offset + 1)
+        appended = partition.append(wanted.records, acks=request.acks, now=clock.now(), wall_ms=clock.wall_ms())
+        if not appended.duplicate:
+            services.replicas.on_appended(partition, [appended])
+        outcome.produced = ProducedPartition(
+            wanted.index,
+            base_offset=appended.base_offset,
+            log_append_time_ms=appended.log_append_time_ms,
+            log_start_offset=appended.log_start_offset,
+        )
+        outcome.stored = _stored(services, partition, request.acks, appended.last_offset + 1)
     except ClusterError as error:
         outcome.error = error.with_traceback(None)  # whose frames would keep the request
     return outcome
@@ -204,14 +210,8 @@ def _produced(services: Services, outcome: Outcome) -> ProducedPartition:
             record_errors=outcome.error.record_errors if isinstance(outcome.error, RecordsRefused) else (),
             current_leader=leader_hint(services.image, outcome.tp, code),
         )
-    appended = outcome.appended
-    assert appended is not None
-    return ProducedPartition(
-        outcome.index,
-        base_offset=appended.base_offset,
-        log_append_time_ms=appended.log_append_time_ms,
-        log_start_offset=appended.log_start_offset,
-    )
+    assert outcome.produced is not None
+    return outcome.produced
 
 
 API = Api(

@@ -24,6 +24,7 @@ from quorumlog.node.waits import OffsetWaits
 from quorumlog.raft.ports import ReadDone
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import NO_TOPIC_ID, TopicPartition
+from quorumlog.wire.produce import ProducedPartition
 from tests.sim.clock import SimClock
 
 PLACE = Endpoint("localhost", 9092)
@@ -146,8 +147,8 @@ def test_acks_1_is_not_said_by_a_node_that_slept_while_it_synced() -> None:
         waits, tp = OffsetWaits(), TopicPartition("orders", 0)
         session = SimpleNamespace(is_fresh=True)
         services: Any = SimpleNamespace(session=session, config=SimpleNamespace(node_id=1), image=image_with_broker())
-        appended: Any = SimpleNamespace(base_offset=3, log_append_time_ms=-1, log_start_offset=0)
-        outcome = produce.Outcome(0, tp, appended, stored=waits.reached(tp, 4))
+        produced = ProducedPartition(0, base_offset=3)
+        outcome = produce.Outcome(0, tp, produced, stored=waits.reached(tp, 4))
         topics = [produce.TopicOutcomes("orders", NO_TOPIC_ID, [outcome])]
         answer = asyncio.create_task(produce._answer_when_stored(services, produce.LEADER, 1_000, topics))
         await turns()

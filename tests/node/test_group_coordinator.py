@@ -399,7 +399,7 @@ def test_a_deposed_leader_that_does_not_know_it_tells_no_old_offsets() -> None:
         stage.is_fresh = False
         answer = stage.fetch()
         assert await told(answer) == "waits"
-        await asyncio.sleep(READ_WAIT_MAX_S)
+        await asyncio.sleep(READ_WAIT_MAX_S + READ_PAUSE_S)
         assert await told(answer) == "not_coordinator"
 
     staged(scene)

@@ -24,7 +24,13 @@ REQUESTS: tuple[Mutant, ...] = (
         name="answers-one-record-early",
         breaks="acks=all is answered when all records of the batch are committed, the last one too.",
         needs="A record while the one before is committed already; for clients, a leader that falls then.",
-        edits=(edit(f"{PRODUCE}:_append", "11d77c497f51", ("outcome.appended.last_offset + 1", "outcome.appended.last_offset")),),
+        edits=(
+            edit(
+                f"{PRODUCE}:_append",
+                "8bd5e63573f6",
+                ("request.acks, appended.last_offset + 1", "request.acks, appended.last_offset"),
+            ),
+        ),
         seeds=40,
     ),
     Mutant(
@@ -35,8 +41,8 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PRODUCE}:_append",
-                "11d77c497f51",
-                ("outcome.stored = _stored(", "outcome.stored = None if outcome.appended.duplicate else _stored("),
+                "8bd5e63573f6",
+                ("outcome.stored = _stored(", "outcome.stored = None if appended.duplicate else _stored("),
             ),
         ),
         seeds=40,
