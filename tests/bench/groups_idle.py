@@ -82,7 +82,7 @@ def _join(member: Member, metadata: bytes) -> Any:
 def _join_body(member: Member, metadata: bytes) -> dict[str, Any]:
     return {
         "group_id": member.group,
-        "session_timeout_ms": 45_000,
+        "session_timeout_ms": 600_000,  # the first wait until the last have joined
         "rebalance_timeout_ms": 300_000,
         "member_id": member.member_id,
         "protocol_type": "consumer",
