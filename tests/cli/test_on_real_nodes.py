@@ -86,7 +86,7 @@ def test_a_group_from_its_first_record_to_its_end(run: Run, cluster: LocalCluste
     done = run("groups", "reset", "billing", "--topic", "bills", "--to", "earliest", "--execute", *at)
     assert done.exit_code == 0 and sum(row["lag"] for row in described()["partitions"]) == 20
     assert run("groups", "reset", "billing", "--all-topics", "--to", "+3", "--execute", *at).exit_code == 0
-    assert [row["committed"] for row in described()["partitions"]] == [min(3, row["log_end"]) for row in found["partitions"]]
+    assert all(row["committed"] == min(3, row["log_end"]) for row in described()["partitions"])
 
     assert run("groups", "delete-offsets", "billing", "--topic", "bills:0", *at).exit_code == 0
     assert [row["partition"] for row in described()["partitions"]] == [1]
