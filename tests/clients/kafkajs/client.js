@@ -142,8 +142,9 @@ class Member {
       try {
         return await this.consumer.commitOffsets(offsets)
       } catch (error) {
-        // After a crash the library starts the consumer again by itself; until then it has no group to commit to.
-        if (!/must be called first/.test(error.message) || Date.now() > deadline) throw error
+        // It goes on asking a coordinator that is dead until it finds out by a heartbeat; then it calls that a crash and starts the
+        // consumer again by itself, and until that is done it has no group to commit to.
+        if (!/must be called first|not found in the cached/.test(error.message) || Date.now() > deadline) throw error
         await sleep(100)
       }
     }
