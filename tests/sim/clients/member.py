@@ -21,7 +21,7 @@ from .assigned_reader import AssignedReader
 from .client import Client
 from .connection import OFFSET_COMMIT
 from .coordinator import Answer, Coordinator, Unanswered
-from .group_plan import COOPERATIVE, EAGER, GroupPlan
+from .group_plan import COOPERATIVE, EAGER, MIXED, GroupPlan
 from .processes import Processes
 
 POLL_S = 0.1
@@ -244,7 +244,9 @@ class Member(ABC):
 
     def _check(self, answer: Answer, what: str) -> None:
         """Raises Out, or a Violation for what no coordinator may answer."""
-        if answer.code in OUT:
+        # The last member of KIP-848 that a group of both kinds knows may be another one: it is a classic group from then on.
+        is_gone = self.plan.protocol == MIXED and answer.code == ErrorCode.group_id_not_found
+        if answer.code in OUT or is_gone:
             raise Out(f"{what} is answered with error {answer.code}")
         if answer.code != ErrorCode.none:
             raise Violation("client: group", f"{self.name}: {what} is answered with error {answer.code}")

@@ -15,6 +15,7 @@ from quorumlog.node.group_coordinator_log import logged_records
 from quorumlog.node.group_coordinator_shard import LedShard
 from quorumlog.node.group_coordinator_shard import State as LedState
 from quorumlog.node.node import Node
+from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .sight import Sight, Violation
 
@@ -47,7 +48,12 @@ class ShardWatch:
         count = 0
         for node_id, node in sorted(sight.nodes.items()):
             for led in served_by(node):
-                check_replayed(f"node {node_id}, {led.partition.tp}", led)
+                try:
+                    check_replayed(f"node {node_id}, {led.partition.tp}", led)
+                except ClusterError as error:
+                    if error.code is not ErrorCode.kafka_storage_error:
+                        raise
+                    continue  # a read error was planted, and it is this look that meets it
                 count += 1
         return count
 
