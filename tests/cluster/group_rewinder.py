@@ -109,9 +109,12 @@ class KafkaPythonRewinder:
             bootstrap_servers=bootstrap.split(","), group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"
         )
         self._places = [kafka.TopicPartition(topic, partition) for partition in partitions]
+        self._consumer.partitions_for_topic(topic)  # or it joins twice, and may lose its assignment (3.0.12)
         self._consumer.subscribe([topic])
         self._early: list[tuple[int, int]] = []  # what came before all was assigned
+        self._poll_ms = 1_000  # a poll that ends before the join does is how it loses it
         _wait(lambda: self._early.extend(list(self.poll())), lambda: len(self._consumer.assignment()) == len(partitions))
+        self._poll_ms = 50
 
     def to_offset(self, offset: int) -> None:
         for place in self._places:
@@ -133,7 +136,7 @@ class KafkaPythonRewinder:
     def poll(self) -> Records:
         while self._early:
             yield self._early.pop(0)
-        for place, records in self._consumer.poll(timeout_ms=50).items():
+        for place, records in self._consumer.poll(timeout_ms=self._poll_ms).items():
             for record in records:
                 yield place.partition, record.offset
 
