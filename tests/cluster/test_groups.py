@@ -159,7 +159,8 @@ GROUPS = 10
 def test_ten_groups_that_rewind_do_not_disturb_each_other(cluster: LocalCluster) -> None:
     """Each by offset, by time, to the start and to the end, in both protocols and with two clients, all at the same time."""
     bootstrap = cluster.bootstrap_servers
-    create_topic(bootstrap, REWOUND, partitions=len(BOTH))
+    kept = {"min.insync.replicas": "2", "retention.ms": "-1"}  # records of 2020 would be gone at the next look of retention
+    create_topic(bootstrap, REWOUND, partitions=len(BOTH), config=kept)
     producer = Producer({"bootstrap.servers": bootstrap})
     for offset in range(RECORDS):
         for partition in BOTH:
