@@ -13,6 +13,7 @@ import re
 # Elsewhere it may do nothing (FUSE), or not say what went wrong.
 _SUITABLE = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs"}
 _LINUX_MIN = (5, 8)
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _STATFS_WORDS = 32  # more than any `struct statfs`, whose first word is the type
 
 
@@ -26,7 +27,7 @@ class FileSystem:
 
     def sync(self) -> None:
         """Make everything on it durable. Blocking, without holding the interpreter's lock. Raises OSError."""
-        if _libc().syncfs(self._fd) != 0:
+        if _LIBC.syncfs(self._fd) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
@@ -41,11 +42,6 @@ def _can_sync(fd: int) -> bool:
     if os.uname().sysname != "Linux" or release is None or (int(release[1]), int(release[2])) < _LINUX_MIN:
         return False
     status = (ctypes.c_long * _STATFS_WORDS)()
-    libc = _libc()
-    if not hasattr(libc, "syncfs") or libc.fstatfs(fd, status) != 0:
+    if not hasattr(_LIBC, "syncfs") or _LIBC.fstatfs(fd, status) != 0:
         return False
     return status[0] in _SUITABLE
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
