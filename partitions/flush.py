@@ -11,7 +11,7 @@ from .keys import Checkpoint, Keys, put_checkpoint
 @dataclass(slots=True, eq=False)
 class Flush:
     """Made by `Partition.begin_flush` on the loop, given back to `end_flush` there. Between the two, in another thread, first
-    `sync`, then `checkpoint`: a checkpoint must never be written before the data it speaks of is durable.
+    `sync_together`, then `checkpoint`: a checkpoint must never be written before the data it speaks of is durable.
     """
 
     disk: Disk
@@ -19,13 +19,9 @@ class Flush:
     directories: list[str]  # where names were created or removed
     store: KVStore | None  # what it has of a new log is to be made durable as well
     keys: Keys
-    end_offset: int  # of the log when the flush began: all below is durable after `sync`
+    end_offset: int  # of the log when the flush began: all below is durable after `sync_together`
     truncations: int  # the store believes no checkpoint that is older than a truncation beyond it
     high_watermark: Callable[[], int]
-
-    def sync(self) -> None:
-        """Blocking. Raises StorageError."""
-        sync_together([self])
 
     def checkpoint(self, batch: WriteBatch) -> None:
         """Add what the next start may rely on."""
@@ -34,11 +30,11 @@ class Flush:
 
 
 def sync_together(flushes: Sequence[Flush]) -> None:
-    """`Flush.sync` of several partitions of one disk, which may know a cheaper way than one after the other."""
+    """Make durable what several partitions of one node began with. Blocking. Raises StorageError."""
     files = [file for flush in flushes for file in flush.files]
     directories = dict.fromkeys(directory for flush in flushes for directory in flush.directories)
     if flushes:
         flushes[0].disk.sync_all(files, list(directories))
-    for store in {id(flush.store): flush.store for flush in flushes}.values():
-        if store is not None:
-            store.sync()
+    store = next((flush.store for flush in flushes if flush.store is not None), None)
+    if store is not None:
+        store.sync()

@@ -281,6 +281,12 @@ class Log:
         self._unsynced.clear()
         return files
 
+    def sync_directories(self) -> None:
+        """Make the names of the segments durable, and that of a new log."""
+        self.disk.sync_directory(self.directory)
+        if self.is_new:
+            self.disk.sync_directory(LOGS_DIRECTORY)
+
     def after_flush(self, flushed_offset: int) -> None:
         """Everything below is durable: let the store have what is known of it."""
         batch = WriteBatch()

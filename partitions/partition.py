@@ -718,9 +718,7 @@ class Partition:
         log = self._log
         for file in log.take_unsynced():
             file.sync()
-        log.disk.sync_directory(log.directory)
-        if log.is_new:
-            log.disk.sync_directory(LOGS_DIRECTORY)
+        log.sync_directories()
         self._synced_offset = log.end_offset
         self._replica.on_flushed(log.end_offset)
         batch = WriteBatch()

@@ -25,7 +25,7 @@ from .keys import (
     read_log_start,
     read_segments,
 )
-from .log import LOGS_DIRECTORY, Log
+from .log import Log
 from .scan import DamagedBatch, Found, walk
 from .segment import Segment, base_offset_of
 
@@ -318,9 +318,7 @@ class _Recovery:
             segment.file.sync()
             if segment is not end and (file := segment.release()) is not None:
                 file.close()
-        log.disk.sync_directory(log.directory)
-        if log.is_new:
-            log.disk.sync_directory(LOGS_DIRECTORY)
+        log.sync_directories()
         for segment in kept:
             if segment is not end:
                 record = SegmentRecord(segment.size, segment.next_offset, segment.max_timestamp, segment.created_ms)

@@ -6,6 +6,7 @@ from uuid import UUID
 from quorumlog.host.ports import Buffer, WriteBatch
 from quorumlog.metadata.image import PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
+from quorumlog.partitions.flush import sync_together
 from quorumlog.partitions.partition import Partition, PartitionSettings
 from quorumlog.wire.batches import HEADER, BatchHeader, iterate_headers
 from quorumlog.wire.ids import TopicPartition
@@ -121,7 +122,7 @@ class Host:
         flush = partition.begin_flush()
         if flush is None:
             return False
-        flush.sync()
+        sync_together([flush])
         batch = WriteBatch()
         flush.checkpoint(batch)
         self.store.write(batch)

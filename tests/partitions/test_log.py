@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from quorumlog.host.ports import StorageError
+from quorumlog.partitions.flush import sync_together
 from quorumlog.partitions.partition import Partition
 from quorumlog.partitions.renewal import renew_unpromised
 from quorumlog.partitions.segment import Segment
@@ -206,7 +207,7 @@ def run(host: Host, steps: list[tuple]) -> None:
             case ("begin flush",) if flush is None:
                 flush = partition.begin_flush()
                 if flush is not None:
-                    flush.sync()
+                    sync_together([flush])
             case ("end flush",) if flush is not None:
                 flush = end_flush(host, partition, flush)
             case ("truncate", back):

@@ -7,6 +7,7 @@ import pytest
 from kafka.record.memory_records import MemoryRecords
 
 from quorumlog.metadata.image import NO_LEADER
+from quorumlog.partitions.flush import sync_together
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, PartitionSettings, Position, Role
 from quorumlog.partitions.rebuild import rebuild
 from quorumlog.partitions.scan import DamagedBatch
@@ -159,7 +160,7 @@ def test_truncation_during_a_flush_limits_what_it_proves() -> None:
         send(partition, [b"old %d" % i])
     flush = partition.begin_flush()
     assert flush is not None
-    flush.sync()
+    sync_together([flush])
     partition._truncate(2)
     for i in range(6):
         send(partition, [b"new %d" % i])

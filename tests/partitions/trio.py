@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from quorumlog.host.ports import WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
+from quorumlog.partitions.flush import sync_together
 from quorumlog.partitions.partition import Diverging, Flush, OutOfRange, Partition, PartitionSettings, Position, Role
 from quorumlog.wire.batches import iterate_headers
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -152,7 +153,7 @@ class Trio:
         if node.partition is not None and node.flush is None:
             node.flush = node.partition.begin_flush()
             if node.flush is not None:
-                node.flush.sync()
+                sync_together([node.flush])
 
     def end_flush(self, n: int) -> None:
         node = self.nodes[n]

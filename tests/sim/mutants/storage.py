@@ -13,7 +13,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="skips-the-fsync",
         breaks="What is said to be flushed is on the disk.",
         needs="Any record, if the disk is asked; for clients, power cuts of all, or of one that leads afterwards.",
-        edits=(edit(f"{FLUSH}:sync_together", "29fb6faf752d", ("for file in flush.files]", "for file in flush.files[:0]]")),),
+        edits=(edit(f"{FLUSH}:sync_together", "0f408dc094cb", ("for file in flush.files]", "for file in flush.files[:0]]")),),
         seeds=40,
     ),
     Mutant(
@@ -23,7 +23,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{FLUSH}:sync_together",
-                "29fb6faf752d",
+                "0f408dc094cb",
                 ("for directory in flush.directories)", "for directory in flush.directories[:0])"),
             ),
         ),
@@ -88,7 +88,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="recovery-does-not-sync",
         breaks="What recovery takes over is synced before it counts as flushed: the process before may not have done it.",
         needs="kill -9 between an append and its sync, and a new start; for clients, a power cut soon after.",
-        edits=(edit(f"{RECOVERY}._save_scanned", "304e9e73673c", ("segment.file.sync()", "segment.file.size()")),),
+        edits=(edit(f"{RECOVERY}._save_scanned", "e04a8cefd3c5", ("segment.file.sync()", "segment.file.size()")),),
         seeds=70,
         judge="trio",
     ),
