@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.errors import ErrorCode
 from tests.bench.groups_peers import cluster_on, median_and_worst, output_option, peer_option, show, told
+from tests.clients.stage import java_hash
 from tests.cluster.leaders import leaders_of, wait_in_sync
 from tests.cluster.raw import RawConnection
 from tests.events import create_topic
@@ -38,11 +39,7 @@ def groups_named(count: int) -> list[str]:
 
 
 def shard_of(group: str, shards: int) -> int:
-    """As clients reckon it: String.hashCode of Java."""
-    value = 0
-    for char in group:
-        value = (31 * value + ord(char)) & 0xFFFFFFFF
-    return abs(value - (value >> 31 << 32)) % shards
+    return java_hash(group) % shards
 
 
 def offset_of(group: str, partition: int) -> int:

@@ -28,12 +28,10 @@ class Peer(Protocol):
         ...
 
 
-class Quorumlog:
-    name = "quorumlog"
+class _Nodes:
+    """What both do alike."""
 
-    def __init__(self) -> None:
-        settings = {name.replace(".", "_"): value for name, value in SETTINGS.items() if name.startswith(("group.", "offsets."))}
-        self._cluster = LocalCluster(nodes=3, settings=settings | {"leader_rebalance_interval_s": 0, "num_partitions": 2})
+    _cluster: LocalCluster | KafkaCluster
 
     def __enter__(self) -> Self:
         self._cluster.__enter__()
@@ -50,6 +48,14 @@ class Quorumlog:
     def start(self, node_id: int) -> None:
         self._cluster.start(node_id)
 
+
+class Quorumlog(_Nodes):
+    name = "quorumlog"
+
+    def __init__(self) -> None:
+        settings = {name.replace(".", "_"): value for name, value in SETTINGS.items() if name.startswith(("group.", "offsets."))}
+        self._cluster = LocalCluster(nodes=3, settings=settings | {"leader_rebalance_interval_s": 0, "num_partitions": 2})
+
     def segments(self, topic: str, partition: int) -> list[Path]:
         return segment_files(self._cluster.nodes[0].data_dir, topic, partition)
 
@@ -57,26 +63,11 @@ class Quorumlog:
         return list(bugs_in(self._cluster))
 
 
-class Kafka:
+class Kafka(_Nodes):
     name = "Apache Kafka"
 
     def __init__(self) -> None:
         self._cluster = KafkaCluster(settings={"num.partitions": "2", "auto.leader.rebalance.enable": "false"})
-
-    def __enter__(self) -> Self:
-        self._cluster.__enter__()
-        self.bootstrap_servers = self._cluster.bootstrap_servers
-        self.admin = AdminClient({"bootstrap.servers": self.bootstrap_servers})
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._cluster.__exit__()
-
-    def kill(self, node_id: int) -> None:
-        self._cluster.kill(node_id)
-
-    def start(self, node_id: int) -> None:
-        self._cluster.start(node_id)
 
     def segments(self, topic: str, partition: int) -> list[Path]:
         return self._cluster.segments(topic, partition)

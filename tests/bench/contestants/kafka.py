@@ -1,11 +1,11 @@
 """Apache Kafka: three combined KRaft nodes with stock settings, but for the replication that the work demands."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.bench.contestants import Cluster, Contestant, Networked, Site, networks
+from tests.bench.contestants.nodes import Nodes
 from tests.bench.machine import java_version
 from tests.chaos.network import Network
 from tests.clients import cache
@@ -26,30 +26,13 @@ READY_TIMEOUT_S = 600.0  # a restart after a kill reads every log
 TOLD = "stock settings and JVM options, heap 1 GB a node, replication factor 3, min.insync.replicas=2; nothing is fsynced"
 
 
-class StockKafka:
+class StockKafka(Nodes):
     def __init__(self, cluster: KafkaCluster) -> None:
+        super().__init__(cluster, tuple(cluster.node_ids), cluster.started_at)
         self._cluster = cluster
-        self.bootstrap_servers, self.started_at = cluster.bootstrap_servers, cluster.started_at
-
-    def pids(self) -> list[int]:
-        return [pid for node in self._cluster.node_ids if (pid := self._cluster.pid(node)) is not None]
 
     def data_dirs(self) -> list[Path]:
         return [self._cluster.data_dir(node) for node in self._cluster.node_ids]
-
-    def kill(self, *node_ids: int) -> None:
-        for node_id in node_ids:
-            self._cluster.kill(node_id)
-
-    def stop(self, *node_ids: int) -> None:
-        with ThreadPoolExecutor(len(node_ids)) as pool:
-            list(pool.map(self._cluster.stop, node_ids))
-
-    def pause(self, node_id: int) -> None:
-        self._cluster.pause(node_id)
-
-    def resume(self, node_id: int) -> None:
-        self._cluster.resume(node_id)
 
     def start(self, *node_ids: int) -> None:
         for node_id in node_ids:

@@ -4,7 +4,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from quorumlog.host.local_cluster import NODE_COMMAND
 from quorumlog.testing import LocalCluster
 from tests.bench.contestants import Cluster, Contestant, Networked, Site, networks
+from tests.bench.contestants.nodes import Nodes
 from tests.bench.figures import OURS
 from tests.chaos.local_target import LocalTarget
 
@@ -20,31 +20,13 @@ READY_TIMEOUT_S = 600.0  # a restart with a full disk
 SETTINGS = "default settings; every acknowledged record is fsynced on all in-sync replicas"
 
 
-class OurCluster:
+class OurCluster(Nodes):
     def __init__(self, cluster: LocalCluster, started_at: float) -> None:
+        super().__init__(cluster, NODES, started_at)
         self._cluster = cluster
-        self.started_at = started_at
-        self.bootstrap_servers = cluster.bootstrap_servers
-
-    def pids(self) -> list[int]:
-        return [pid for node in NODES if (pid := self._cluster.pid(node)) is not None]
 
     def data_dirs(self) -> list[Path]:
         return [node.data_dir for node in self._cluster.nodes]
-
-    def kill(self, *node_ids: int) -> None:
-        for node_id in node_ids:
-            self._cluster.kill(node_id)
-
-    def stop(self, *node_ids: int) -> None:
-        with ThreadPoolExecutor(len(node_ids)) as pool:
-            list(pool.map(self._cluster.stop, node_ids))
-
-    def pause(self, node_id: int) -> None:
-        self._cluster.pause(node_id)
-
-    def resume(self, node_id: int) -> None:
-        self._cluster.resume(node_id)
 
     def start(self, *node_ids: int) -> None:
         for node_id in node_ids:
