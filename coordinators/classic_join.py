@@ -12,7 +12,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from .classic_group import ClassicGroup, State
 from .classic_member import ClassicMember, Protocols
 from .classic_rebalance import Moment, Rebalancer
-from .classic_replies import join_error, joined
+from .classic_replies import join_error, join_refused, joined
 from .classic_timers import begin_session, session_key
 from .context import Context
 from .records import GroupMetadata, GroupState
@@ -37,8 +37,7 @@ class Joins:
         try:
             self._join(request, moment)
         except ClusterError as error:
-            told_id = "" if error.code is ErrorCode.group_max_size_reached else request.message.member_id
-            self._journal.reply(request.waiter, join_error(error.code, told_id))
+            self._journal.reply(request.waiter, join_refused(request, error))
 
     def _join(self, request: Request, moment: Moment) -> None:
         message = request.message

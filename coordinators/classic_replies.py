@@ -1,14 +1,19 @@
 """The bodies with which joins and syncs are answered. Fields that are left out have the defaults of the schema."""
 
-from quorumlog.wire.errors import ErrorCode
+from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .classic_group import ClassicGroup, State
 from .classic_member import ClassicMember
-from .results import Body
+from .results import Body, Request
 
 
 def join_error(code: ErrorCode, member_id: str) -> Body:
     return {"error_code": code, "member_id": member_id}
+
+
+def join_refused(request: Request, error: ClusterError) -> Body:
+    """The member keeps its id, but for one that finds no room."""
+    return join_error(error.code, "" if error.code is ErrorCode.group_max_size_reached else request.message.member_id)
 
 
 def sync_error(code: ErrorCode) -> Body:

@@ -12,7 +12,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .classic_join import MEMBER_ID_REQUIRED_VERSION, protocols_of, rebalance_timeout_ms
 from .classic_leave import identities, left
-from .classic_replies import join_error, sync_error
+from .classic_replies import join_error, join_refused, sync_error
 from .consumer_checks import check_size, static_member_of
 from .consumer_group import ConsumerGroup, Member
 from .consumer_members import Members
@@ -47,8 +47,7 @@ class ClassicMembers:
         try:
             self._join(request, now)
         except ClusterError as error:
-            told_id = "" if error.code is ErrorCode.group_max_size_reached else request.message.member_id
-            self._journal.reply(request.waiter, join_error(error.code, told_id))
+            self._journal.reply(request.waiter, join_refused(request, error))
 
     def _join(self, request: Request, now: float) -> None:
         message = request.message

@@ -5,7 +5,6 @@ from unittest.mock import patch
 
 import pytest
 
-from quorumlog.partitions.flush import Flush
 from quorumlog.partitions.partition import Partition
 from quorumlog.partitions.replica import ReplicaCore
 from tests.partitions import trio
@@ -47,7 +46,7 @@ BUGS: dict[str, tuple[AbstractContextManager[object], set[str]]] = {
         patch.object(ReplicaCore, "_advance", advance_to_own_end),
         {"in-sync-is-complete"},
     ),
-    "nothing is synced": (patch.object(Flush, "sync", lambda self: None), {"in-sync-is-complete"}),
+    "nothing is synced": (patch.object(trio, "sync_together", lambda flushes: None), {"in-sync-is-complete"}),
     "followers do not ask where their logs part": (
         patch.object(Partition, "_divergence", lambda self, last_epoch, end_offset: None),
         {"committed-stays", "in-sync-is-complete"},
