@@ -56,6 +56,9 @@ def _format(store: KVStore, data_dir: str, cluster_id: str, node_id: int, voters
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="One setting; wins over file and environment.")
 def run_command(config_file: str | None, settings: Sequence[str]) -> None:
     """Run a node until SIGTERM or SIGINT."""
+    from quorumlog.host.grpc_tuning import tune_grpc
+
+    tune_grpc()  # before anything imports grpc
     from .config import ConfigError, load_config
     from .process import run_node
 

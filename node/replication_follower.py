@@ -19,7 +19,7 @@ from .replication_messages import BadMessage, decode_leader_message
 from .replication_throttle import Throttle
 from .retry import until_reached
 from .suspects import Suspects
-from .tasks import Tasks, cancelled, wait_at_most
+from .tasks import Tasks, cancelled
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +135,8 @@ class ReplicaFetcher:
         self._paused: dict[Partition, None] = {}
         self._resume_timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
+        self._sent_at = 0.0  # by the loop's time
+        self._ping_timer: asyncio.TimerHandle | None = None
         self._retries: dict[asyncio.TimerHandle, None] = {}
         self._refusals: dict[Partition, int] = {}  # in a row
         self._task = tasks.spawn(self._run(), f"fetch from node {leader}")
@@ -173,7 +175,7 @@ class ReplicaFetcher:
         except PeerGone:
             pass  # nothing is followed there any more
         finally:
-            for timer in (*self._retries, self._resume_timer):
+            for timer in (*self._retries, self._resume_timer, self._ping_timer):
                 if timer is not None:
                     timer.cancel()
             self._on_idle(self)
@@ -213,17 +215,32 @@ class ReplicaFetcher:
             self._wake.set()
 
     async def _send_marked(self, stream: PeerStream) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_at = loop.time()
+        self._ping_when_due()
         try:
             while self._handles:
                 message = self._next_message()
                 self._add_pauses(message)
+                self._sent_at = loop.time()
                 await stream.send([message.SerializeToString()])
-                if not await wait_at_most(self._wake, self._ping_s):
-                    self._acknowledgments.update(dict.fromkeys(self._partitions.values()))  # a sign of life, for every partition
+                await self._wake.wait()
         except PeerGone:
             pass
         finally:
             await stream.close()  # ends the reader as well
+
+    def _ping_when_due(self) -> None:
+        """Wake the sender with a sign of life for every partition, whenever it has been silent for so long."""
+        if self._ping_timer is not None:
+            self._ping_timer.cancel()
+        loop = asyncio.get_running_loop()
+        due_in_s = self._sent_at + self._ping_s - loop.time()
+        if due_in_s <= 0:
+            self._acknowledgments.update(dict.fromkeys(self._partitions.values()))
+            self._wake.set()
+            due_in_s = self._ping_s
+        self._ping_timer = loop.call_later(due_in_s, self._ping_when_due)
 
     def _next_message(self) -> FollowerMessage:
         self._wake.clear()

@@ -1,8 +1,10 @@
 """The leader's end of replication: one stream per following node, on which all partitions between the two share messages.
 
 The follower says where each partition begins and what it has flushed; this side sends what is appended, as soon as it is, in
-messages of up to `replication_message_bytes`. The brakes are gRPC's flow control and, for followers that are catching up, the
-throttle. A stream that ends takes its followings with it: the follower comes back and begins again where it stands.
+messages of up to `replication_message_bytes`. Little waits until what was sent before is acknowledged, and then goes together, as
+in Nagle's algorithm (RFC 896): it would only have waited for the follower's sync instead, and a message costs more than the small
+batches in it. The brakes are gRPC's flow control and, for followers that are catching up, the throttle. A stream that ends takes
+its followings with it: the follower comes back and begins again where it stands.
 """
 
 import asyncio
@@ -16,20 +18,22 @@ from google.protobuf.message import DecodeError
 from quorumlog.host.ports import Buffer, Clock, PeerGone, PeerStream
 from quorumlog.partitions.partition import Diverging, OutOfRange, Partition, Position, Role
 from quorumlog.partitions.results import Appended
-from quorumlog.proto.replication_pb2 import Begin, Divergence, FollowerMessage, LeaderMessage, Section
+from quorumlog.proto.replication_pb2 import Acknowledgment, Begin, Divergence, FollowerMessage, LeaderMessage, Section
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from .fresh_batches import FreshBatches, Room, unpinned
 from .replicas import Replicas
 from .replication_messages import encode_leader_message
 from .replication_throttle import Throttle, TokenBucket
-from .tasks import cancelled, wait_at_most
+from .tasks import cancelled
 
 logger = logging.getLogger(__name__)
 
 HANDLES_MAX = 100_000
 UUID_BYTES = 16
 QUIET_MARKS_S = 0.02  # a high watermark or log start alone may wait so long for records to travel with
+LITTLE_BYTES = 64 << 10  # as much does not wait for company
+LITTLE_WAITS_S = 0.01  # at most, for an acknowledgment: the follower may be slow, or have lost the partition
 FRESH_BYTES_MAX = 16 << 20  # of one follower's stream: what is sent soon need not be read back
 
 
@@ -120,11 +124,14 @@ class FollowerSession:
         self._with_records: dict[Following, None] = {}
         self._with_marks: dict[Following, None] = {}
         self._held: dict[Following, None] = {}
+        self._unacknowledged: dict[Following, None] = {}  # has not flushed all that was sent
+        self._records_sent_at = float("-inf")
         self._release_timer: asyncio.TimerHandle | None = None
+        self._wake_timer: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0  # by the loop's time
         self._refusals: list[Section] = []
         self._fresh_room = Room(FRESH_BYTES_MAX)
         self._wake = asyncio.Event()
-        self._urgent = asyncio.Event()
 
     async def run(self) -> None:
         sender = asyncio.create_task(self._send_marked(), name=f"replication to node {self.follower}")
@@ -137,6 +144,7 @@ class FollowerSession:
             await cancelled(sender)
 
     def end(self) -> None:
+        self._cancel_wake()
         if self._release_timer is not None:
             self._release_timer.cancel()
         for partition in list(self._by_partition):
@@ -162,9 +170,16 @@ class FollowerSession:
         for acknowledgment in message.acknowledgments:
             following = self._by_handle.get(acknowledgment.handle)
             if following is not None:
-                partition = following.partition
-                if partition.on_follower_ack(self.follower, acknowledgment.leader_epoch, acknowledgment.flushed_offset, now):
-                    self._replicas.on_high_watermark(partition)
+                self._on_acknowledgment(following, acknowledgment, now)
+        if self._with_records and not self._unacknowledged:
+            self._wake.set()
+
+    def _on_acknowledgment(self, following: Following, acknowledgment: Acknowledgment, now: float) -> None:
+        partition, flushed = following.partition, acknowledgment.flushed_offset
+        if flushed >= following.next_offset:
+            self._unacknowledged.pop(following, None)
+        if partition.on_follower_ack(self.follower, acknowledgment.leader_epoch, flushed, now):
+            self._replicas.on_high_watermark(partition)
 
     def _on_pause(self, handle: int, *, is_paused: bool) -> None:
         following = self._by_handle.get(handle)
@@ -218,7 +233,6 @@ class FollowerSession:
         self._side.attach(partition, self)
         self._with_records[following] = None
         self._with_marks[following] = None
-        self._urgent.set()
         self._wake.set()
         # The position may have completed the in-sync set's knowledge: a commit can follow from it alone.
         self._replicas.on_high_watermark(partition)
@@ -234,12 +248,12 @@ class FollowerSession:
             self._with_records.pop(following, None)
             self._with_marks.pop(following, None)
             self._held.pop(following, None)
+            self._unacknowledged.pop(following, None)
             following.fresh.clear()
             self._side.detach(partition, self)
 
     def _refuse(self, section: Section) -> None:
         self._refusals.append(section)
-        self._urgent.set()
         self._wake.set()
 
     # --- what the partitions say
@@ -255,12 +269,13 @@ class FollowerSession:
         if following.is_held or following.is_paused:
             return
         self._with_records[following] = None
-        self._urgent.set()
         self._wake.set()
 
     def mark_marks(self, partition: Partition) -> None:
-        self._with_marks[self._by_partition[partition]] = None
-        self._wake.set()
+        following = self._by_partition[partition]
+        if following.marks_sent != _marks(partition):
+            self._with_marks[following] = None
+            self._wake_after(QUIET_MARKS_S)  # records may come, to travel with
 
     # --- sending
 
@@ -268,12 +283,8 @@ class FollowerSession:
         try:
             while True:
                 await self._wake.wait()
-                if not self._urgent.is_set():
-                    # Only marks are to be told: wait a moment for records to travel with. Records themselves never wait.
-                    await wait_at_most(self._urgent, QUIET_MARKS_S)
                 self._wake.clear()
-                self._urgent.clear()
-                while self._has_something_to_send():
+                while self._has_something_to_send() and not self._waits_for_company():
                     await self._stream.send(self._next_message())
         except PeerGone:
             pass
@@ -288,6 +299,34 @@ class FollowerSession:
             if bucket is not None and bucket.room(self._clock.now()) <= 0:
                 self._hold(following, bucket)
         return bool(self._refusals or self._with_records or self._with_marks)
+
+    def _waits_for_company(self) -> bool:
+        """Whether what is marked is so little that it had better go with what comes until the follower has answered."""
+        if not self._unacknowledged or not self._with_records or self._refusals:
+            return False
+        is_little = FRESH_BYTES_MAX - self._fresh_room.left < LITTLE_BYTES
+        if not is_little or not all(following.fresh for following in self._with_records):  # not fresh: it is catching up
+            return False
+        wait_s = self._records_sent_at + LITTLE_WAITS_S - asyncio.get_running_loop().time()
+        if wait_s > 0:
+            self._wake_after(wait_s)
+        return wait_s > 0
+
+    def _wake_after(self, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        wake_at = loop.time() + wait_s
+        if self._wake_timer is None or wake_at < self._wake_at:
+            self._cancel_wake()
+            self._wake_timer, self._wake_at = loop.call_later(wait_s, self._on_wake_timer), wake_at
+
+    def _cancel_wake(self) -> None:
+        if self._wake_timer is not None:
+            self._wake_timer.cancel()
+            self._wake_timer = None
+
+    def _on_wake_timer(self) -> None:
+        self._wake_timer = None
+        self._wake.set()
 
     def _bucket_for(self, following: Following) -> TokenBucket | None:
         return self._side.throttle.bucket_for(following.partition, self.follower, self._clock.now())
@@ -319,10 +358,9 @@ class FollowerSession:
                 break
             room -= self._add_records(message, records, following, room)
         if room > 0:
-            for following in self._with_marks:
-                if following.marks_sent != _marks(following.partition):
-                    self._add_section(message, following, 0)
-            self._with_marks.clear()
+            for following in list(self._with_marks):
+                self._add_section(message, following, 0)
+            self._cancel_wake()
         return encode_leader_message(message, records)
 
     def _add_records(self, message: LeaderMessage, records: list[Buffer], following: Following, room: int) -> int:
@@ -345,6 +383,8 @@ class FollowerSession:
             records.extend(buffers)
             self._add_section(message, following, size)
             following.next_offset = next_offset
+            self._unacknowledged[following] = None
+            self._records_sent_at = asyncio.get_running_loop().time()
         if following.next_offset >= partition.log_end_offset:
             self._with_records.pop(following, None)
         return size
@@ -363,6 +403,7 @@ class FollowerSession:
     def _add_section(self, message: LeaderMessage, following: Following, size: int) -> None:
         partition = following.partition
         following.marks_sent = high_watermark, log_start_offset = _marks(partition)
+        self._with_marks.pop(following, None)
         message.sections.add(
             handle=following.handle,
             leader_epoch=following.leader_epoch,

@@ -7,7 +7,7 @@ from typing import Any
 
 from quorumlog.host.ports import StorageError, WriteBatch
 from quorumlog.host.worker import ThreadWorker
-from quorumlog.node.flusher import STORE_SYNC_INTERVAL_S, Flusher
+from quorumlog.node.flusher import CHECKPOINT_INTERVAL_S, STORE_SYNC_INTERVAL_S, Flusher
 from quorumlog.node.tasks import Tasks
 from tests.sim.clock import SimClock
 
@@ -184,6 +184,42 @@ def test_nothing_to_sync_is_no_round_of_the_disk() -> None:
         stage.flusher.mark(a)
         await stage.flusher.close()
         assert stage.events == ["begin a"]
+
+    play(script)
+
+
+def test_checkpoints_are_written_now_and_then() -> None:
+    """One write tells of all partitions that were flushed since the last, by the newest flush of each."""
+
+    async def script(stage: Stage) -> None:
+        a, b = stage.partition("a"), stage.partition("b")
+        for partition in (a, a, b):
+            stage.flusher.mark(partition)
+            await stage.idle()
+        assert [event for event in stage.events if "checkpoint" in event] == ["checkpoint a"]
+        stage.clock.advance(CHECKPOINT_INTERVAL_S)
+        stage.events.clear()
+        stage.flusher.mark(b)
+        await stage.flusher.close()
+        assert stage.events == ["begin b", "sync b", "checkpoint a", "checkpoint b", "write", "end b", "tell b True"]
+
+    play(script)
+
+
+def test_nothing_is_written_of_whoever_is_forgotten() -> None:
+    """The topic may have been made anew, and a checkpoint would vouch for records of the old one."""
+
+    async def script(stage: Stage) -> None:
+        a, b = stage.partition("a"), stage.partition("b")
+        for partition in (a, b, a):
+            stage.flusher.mark(partition)
+            await stage.idle()
+        stage.events.clear()
+        stage.flusher.forget(a)
+        stage.clock.advance(CHECKPOINT_INTERVAL_S)
+        stage.flusher.mark(b)
+        await stage.flusher.close()
+        assert [event for event in stage.events if "checkpoint" in event] == ["checkpoint b"]
 
     play(script)
 

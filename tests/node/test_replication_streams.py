@@ -5,6 +5,7 @@ import random
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -13,10 +14,11 @@ from immutables import Map
 from quorumlog.host.ports import PeerGone, PeerStream
 from quorumlog.host.worker import ThreadWorker
 from quorumlog.metadata.image import Broker, Endpoint, Image, PartitionState, Topic
+from quorumlog.node import replication_leader
 from quorumlog.node.cluster import ClusterView
 from quorumlog.node.replicas import Replicas
 from quorumlog.node.replication_follower import SERVICE, FollowerSide
-from quorumlog.node.replication_leader import LeaderSide
+from quorumlog.node.replication_leader import LITTLE_BYTES, LeaderSide
 from quorumlog.node.suspects import Suspects
 from quorumlog.node.tasks import Tasks
 from quorumlog.partitions.partition import Partition, PartitionSettings
@@ -187,6 +189,52 @@ def test_the_new_leader_has_the_last_word() -> None:
         await stage.until(lambda: stage.follower.partition.high_watermark == end)
         assert content(stage.leader.partition) == content(stage.follower.partition)
         assert stage.leader.partition.log_end_offset == end == 2
+
+    play(script)
+
+
+# --- what is little goes together
+
+
+@pytest.mark.parametrize("is_acknowledged", [True, False])
+def test_little_waits_for_company_until_the_follower_has_answered(is_acknowledged: bool) -> None:
+    """What comes after the first record goes in one message: with the acknowledgment, or soon enough without."""
+
+    async def script(stage: Stage) -> None:
+        stage.show(image_of(), LEADER)
+        stream = await stage.network.find(FOLLOWER).connect(LEADER, SERVICE, 1.0)  # type: ignore[union-attr]
+        await stream.send([begin()])
+        first = stage.append(b"first")
+        while not (sent := sections_of(await stream.receive())[0].size):
+            pass  # marks alone
+        for _ in range(5):
+            stage.append(b"company")
+            await asyncio.sleep(0)
+        if is_acknowledged:
+            answer = FollowerMessage()
+            answer.acknowledgments.add(handle=5, leader_epoch=0, flushed_offset=first)
+            await stream.send([answer.SerializeToString()])
+        (together,) = sections_of(await stream.receive())
+        assert together.size >= 5 * sent
+        await stream.close()
+
+    play(script)
+
+
+def test_much_waits_for_nobody() -> None:
+    """Bulk goes while the follower still syncs what came before."""
+
+    async def script(stage: Stage) -> None:
+        stage.show(image_of(), LEADER)
+        stream = await stage.network.find(FOLLOWER).connect(LEADER, SERVICE, 1.0)  # type: ignore[union-attr]
+        await stream.send([begin()])
+        with patch.object(replication_leader, "LITTLE_WAITS_S", 60.0):
+            for _ in range(3):
+                stage.append(b"x" * LITTLE_BYTES)
+                async with asyncio.timeout(5):
+                    while sections_of(await stream.receive())[0].size < LITTLE_BYTES:
+                        pass
+        await stream.close()
 
     play(script)
 
