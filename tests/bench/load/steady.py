@@ -9,7 +9,7 @@ import itertools
 import struct
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import confluent_kafka
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -27,9 +27,9 @@ Moment = tuple[float, float]  # when a record was produced, and when it was ackn
 class SteadyClients:
     """Both, in threads of their own, within the `with` block."""
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
+    def __init__(self, bootstrap: str, topic: str, partitions: int, producer_settings: Mapping[str, int]) -> None:
         self._topic = topic
-        self._producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 2})
+        self._producer = Producer({"bootstrap.servers": bootstrap, "acks": "all", "log_level": 2, **producer_settings})
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False, "log_level": 2}
         )
