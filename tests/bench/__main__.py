@@ -14,6 +14,7 @@ import click
 from tests.bench import groups, report, table, targets
 from tests.bench.contestants import Site, kafka, quorumlog
 from tests.bench.cores import Cores, decide, parse
+from tests.bench.hot_path import hotpath_command
 from tests.bench.load.records import real_lines
 from tests.bench.run import WORKLOADS, Run
 from tests.bench.workloads import FULL, QUICK, Scale, yardstick
@@ -119,6 +120,7 @@ def _command(name: str) -> click.Command:
 for _name in WORKLOADS:
     main.add_command(_command(_name))
 main.add_command(groups.command)
+main.add_command(hotpath_command)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which takes the clusters down
