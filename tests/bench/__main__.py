@@ -16,6 +16,7 @@ from tests.bench.contestants import Site, kafka, quorumlog
 from tests.bench.cores import Cores, decide, parse
 from tests.bench.hot_path import hotpath_command
 from tests.bench.load.records import real_lines
+from tests.bench.nodes import nodes_command
 from tests.bench.run import WORKLOADS, Run
 from tests.bench.workloads import FULL, QUICK, Scale, yardstick
 
@@ -121,6 +122,7 @@ for _name in WORKLOADS:
     main.add_command(_command(_name))
 main.add_command(groups.command)
 main.add_command(hotpath_command)
+main.add_command(nodes_command)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which takes the clusters down
