@@ -37,6 +37,7 @@ class Flusher:
         self._store_synced_at = clock.now()
         self._checkpointed_at = float("-inf")
         self._unwritten: dict[Partition, Flush] = {}  # the last flush of each that no checkpoint tells of
+        self._checkpoint_timer: asyncio.TimerHandle | None = None
         self._dirty: dict[Partition, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._round_over = asyncio.Event()
@@ -60,19 +61,22 @@ class Flusher:
             await self._round_over.wait()
 
     async def close(self) -> None:
-        """Finish what is dirty. Nothing may be marked any more."""
+        """Finish what is dirty. Nothing may be marked any more; what has no checkpoint yet gets one when it is closed."""
         while self._task is not None:
             await asyncio.wait({self._task})
+        if self._checkpoint_timer is not None:
+            self._checkpoint_timer.cancel()
         self._worker.close()
 
     async def _run(self) -> None:
         try:
-            while self._dirty:
+            while self._dirty or self._is_checkpoint_due():
                 dirty, self._dirty = self._dirty, {}
                 begun = [(partition, flush) for partition in dirty if (flush := partition.begin_flush()) is not None]
-                if begun:
-                    self._unwritten.update(begun)
-                    await self._worker.run(partial(self._sync, [flush for _, flush in begun], self._due_checkpoints()))
+                self._unwritten.update(begun)
+                checkpoints = self._due_checkpoints()
+                if begun or checkpoints:
+                    await self._worker.run(partial(self._sync, [flush for _, flush in begun], checkpoints))
                 self.rounds += 1
                 over, self._round_over = self._round_over, asyncio.Event()
                 over.set()
@@ -80,14 +84,29 @@ class Flusher:
                     self._on_flushed(partition, partition.end_flush(flush))
         finally:
             self._task = None
+        self._arm()
+
+    def _is_checkpoint_due(self) -> bool:
+        return bool(self._unwritten) and self._clock.now() - self._checkpointed_at >= CHECKPOINT_INTERVAL_S
 
     def _due_checkpoints(self) -> list[Flush]:
-        now = self._clock.now()
-        if now - self._checkpointed_at < CHECKPOINT_INTERVAL_S:
+        if not self._is_checkpoint_due():
             return []
-        self._checkpointed_at = now
+        self._checkpointed_at = self._clock.now()
         due, self._unwritten = self._unwritten, {}
         return list(due.values())
+
+    def _arm(self) -> None:
+        """Also what is written last has a checkpoint soon: without one a later bad batch there counts as torn, not as damaged."""
+        if self._unwritten and self._checkpoint_timer is None:
+            self._checkpoint_timer = asyncio.get_running_loop().call_later(CHECKPOINT_INTERVAL_S, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._checkpoint_timer = None
+        if self._task is None and self._is_checkpoint_due():
+            self._task = self._tasks.spawn(self._run(), "checkpoints")
+        else:
+            self._arm()
 
     def _sync(self, flushes: list[Flush], checkpoints: list[Flush]) -> None:
         """On the worker. Sync first, checkpoint after: a checkpoint must never claim what the disk does not hold."""

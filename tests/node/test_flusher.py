@@ -30,6 +30,7 @@ class FakeDisk:
         self._stage = stage
 
     def sync_all(self, files: list[str], _directories: list[str]) -> None:
+        assert files
         assert threading.current_thread().name.startswith("flusher")
         assert self._stage.gate.wait(5)
         if self._stage.error is not None:
@@ -202,6 +203,23 @@ def test_checkpoints_are_written_now_and_then() -> None:
         stage.flusher.mark(b)
         await stage.flusher.close()
         assert stage.events == ["begin b", "sync b", "checkpoint a", "checkpoint b", "write", "end b", "tell b True"]
+
+    play(script)
+
+
+def test_what_is_written_last_has_a_checkpoint_soon() -> None:
+    """Though nothing becomes dirty any more."""
+
+    async def script(stage: Stage) -> None:
+        a = stage.partition("a")
+        for _ in range(2):
+            stage.flusher.mark(a)
+            await stage.idle()
+        stage.clock.advance(CHECKPOINT_INTERVAL_S)
+        stage.events.clear()
+        await asyncio.sleep(3 * CHECKPOINT_INTERVAL_S)
+        await stage.flusher.close()
+        assert stage.events == ["checkpoint a", "write"]
 
     play(script)
 
