@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
-from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
+from quorumlog.host.ports import Buffer, Disk, DiskFile, KVStore, WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.wire.batches import BatchError
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
-from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
+from .admission import admit, admit_fetched, append_time_buffers, has_gap, stored_buffers
+from .cleaned_transactions import Aborted
+from .cleaning import CleanedGroup, CleanedLog, Dirt
+from .compaction import Cleaning, Compaction
 from .flush import Flush
 from .keys import Checkpoint, Keys, put_checkpoint
 from .log import LOGS_DIRECTORY, Log, directory_name
@@ -90,6 +93,7 @@ class Partition:
         self.recovery = recovery
         self.damage = damage
         self._log = log
+        self.compaction = Compaction(log)
         self._config = config
         self._settings = settings
         self._synced_offset = recovery.log_end_offset
@@ -264,7 +268,7 @@ class Partition:
         header = admit(self.tp, records, self._config)
         known = None
         if header.producer_id >= 0:
-            known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0)
+            known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0 and not log.has_gaps)
         if known is not None:
             return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, True, [], 0)
         bytes_max = self._settings.decompressed_bytes_max
@@ -443,11 +447,20 @@ class Partition:
         if view.nbytes:
             log = self._log
             try:
-                found = admit_fetched(view, log.end_offset, log.start_offset, log.epochs.latest, self._replica.leader_epoch)
+                found = admit_fetched(
+                    view,
+                    log.end_offset,
+                    log.start_offset,
+                    log.epochs.latest,
+                    self._replica.leader_epoch,
+                    high_watermark=high_watermark,
+                )
             except BatchError as error:
                 message = f"{self.tp}: fetched from node {self.leader_id}: {error}"
                 raise ClusterError(ErrorCode.corrupt_message, message) from error
             self._roll_if_due(wall_ms)
+            if has_gap(found, log.end_offset):
+                log.allow_gaps()
             if found[0].header.base_offset < log.end_offset:
                 log.begin_at(found[0].header.base_offset, wall_ms)
             log.append_run(view, found, wall_ms)
@@ -561,6 +574,63 @@ class Partition:
         """Begin a new segment if the active one is older than `segment.ms`, so that retention can reach it."""
         if not self._is_closed and self.damage is None:
             self._roll_if_due(wall_ms)
+
+    # --- compaction
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether its old values go."""
+        return self._config.is_compacted
+
+    def dirt(self, wall_ms: int) -> Dirt:
+        """How much of the log waits to be compacted."""
+        return self.compaction.dirt(self._config, limit=self._cleanable_end, wall_ms=wall_ms)
+
+    def cleaning_urgency(self, wall_ms: int) -> float:
+        """0 if it is not this log's turn to be compacted. The active segment may be closed for it."""
+        if self._is_closed or self.role is Role.OFFLINE or self.damage is not None or not self._config.is_compacted:
+            return 0.0
+        self._wall_ms = wall_ms
+        return self.compaction.urgency(self._config, limit=self._cleanable_end, wall_ms=wall_ms)
+
+    def begin_cleaning(self, wall_ms: int, *, map_bytes: int, map_load: float) -> Cleaning:
+        return self.compaction.begin(
+            self._config,
+            limit=self._cleanable_end,
+            wall_ms=wall_ms,
+            aborted=self._aborted_below(self._cleanable_end),
+            map_bytes=map_bytes,
+            map_load=map_load,
+            decompressed_bytes_max=self._settings.decompressed_bytes_max,
+        )
+
+    def swap_in(self, cleaning: Cleaning, cleaned: CleanedGroup) -> list[DiskFile] | None:
+        """Take over a compacted segment: the files to be closed. None if the log has changed, and nothing of this job counts."""
+        return None if self._is_closed or self.damage is not None else self.compaction.swap_in(cleaning, cleaned)
+
+    def end_cleaning(self, cleaning: Cleaning, cleaned: CleanedLog, wall_ms: int) -> None:
+        if not self._is_closed:
+            self.compaction.end(cleaning, cleaned, wall_ms)
+
+    def cleaning_met_damage(self, cleaning: Cleaning, bad: DamagedBatch) -> bool:
+        """A batch was not sound; False if the log has changed since, so that this proves nothing."""
+        if self._is_closed or not self.compaction.is_current(cleaning, bad.segment.base_offset):
+            return False
+        self._damaged(bad)
+        return True
+
+    def abandon_cleaning(self) -> None:
+        """Nothing works on this log any more."""
+        if not self._is_closed:
+            self.compaction.abandon()
+
+    @property
+    def _cleanable_end(self) -> int:
+        """Above may be what is not committed, not durable here, or of an open transaction."""
+        return min(self.last_stable_offset, self.flushed_offset)
+
+    def _aborted_below(self, _offset: int) -> tuple[Aborted, ...]:
+        return ()  # there are no transactions yet
 
     def repair_damage(self) -> None:
         """Cut the log at the damage, to be fetched again. Only for a follower that is out of the in-sync set."""

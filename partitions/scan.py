@@ -49,8 +49,9 @@ class Found:
 def walk(segment: Segment, *, position: int, offset: int, leader_epoch: int = -1, verify: bool) -> Iterator[Found]:
     """The batches from `position`, where `offset` must begin, to the end of the segment.
 
-    Each must follow the one before without a gap and in no older epoch than it (bytes that an unsynced truncation brought back
-    could be sound batches of a log that was given up); with `verify`, its CRC must match. Raises DamagedBatch.
+    Each must follow the one before, without a gap unless the segment may have some, and in no older epoch than it (bytes that an
+    unsynced truncation brought back could be sound batches of a log that was given up); with `verify`, its CRC must match. Raises
+    DamagedBatch.
     """
     chunk, chunk_position = b"", position
     while position < segment.size:
@@ -68,12 +69,34 @@ def walk(segment: Segment, *, position: int, offset: int, leader_epoch: int = -1
         leader_epoch = header.leader_epoch
 
 
+def walk_whole(segment: Segment) -> Iterator[tuple[BatchHeader, memoryview]]:
+    """Every batch of a segment, checked as `walk` does, with its bytes. Raises DamagedBatch."""
+    chunk, chunk_position, position = b"", 0, 0
+    offset, leader_epoch = segment.base_offset, -1
+    while position < segment.size:
+        if position + HEADER_SIZE > chunk_position + len(chunk):
+            chunk, chunk_position = segment.read(position, CHUNK_BYTES), position
+        header = _header(segment, chunk, position - chunk_position, position, offset, leader_epoch)
+        if position + header.size > chunk_position + len(chunk):
+            chunk, chunk_position = segment.read(position, max(CHUNK_BYTES, header.size)), position
+        within = position - chunk_position
+        batch = memoryview(chunk)[within : within + header.size]
+        _check_crc(segment, batch, position, header)
+        yield header, batch
+        position, offset, leader_epoch = position + header.size, header.next_offset, header.leader_epoch
+
+
+def follows(segment: Segment, base_offset: int, expected: int) -> bool:
+    """Whether a batch may come where the one before ended."""
+    return base_offset == expected or (base_offset > expected and segment.has_gaps)
+
+
 def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: int, leader_epoch: int) -> BatchHeader:
     try:
         header = read_header(chunk, within)
     except BatchError as error:
         raise DamagedBatch(segment, position, offset, str(error)) from error
-    if header.base_offset != offset:
+    if not follows(segment, header.base_offset, offset):
         raise DamagedBatch(segment, position, offset, f"the batch there begins at offset {header.base_offset}")
     if header.leader_epoch < leader_epoch:
         raise DamagedBatch(segment, position, offset, f"epoch {header.leader_epoch} behind epoch {leader_epoch}")
@@ -140,7 +163,7 @@ def cut_to_batches(
 
 
 def _misshape(segment: Segment, position: int, base_offset: int, expected: int, magic: int, size: int, delta: int) -> str:
-    if base_offset != expected:
+    if not follows(segment, base_offset, expected):
         return f"the batch there begins at offset {base_offset}"
     if magic != MAGIC or size < HEADER_SIZE or delta < 0:
         return f"no batch header: magic {magic}, {size} bytes, last offset delta {delta}"

@@ -9,6 +9,7 @@ All varints are zigzag. Source: Kafka protocol guide, "Record"; KIP-82 for heade
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from crc32c import crc32c
 
@@ -100,6 +101,55 @@ def keys_and_values(
         raise BatchError(f"{problem} {position}") from None
     if position != len(data):
         raise BatchError(f"{len(data) - position} bytes follow the {header.record_count} records at offset {header.base_offset}")
+
+
+class Slice(NamedTuple):
+    """One record, as it lies among the others."""
+
+    offset_delta: int
+    key: bytes | None
+    has_value: bool
+    start: int
+    end: int
+
+
+def record_slices(data: bytes, header: BatchHeader) -> Iterator[Slice]:
+    """Where each record lies in the decompressed payload, and what a compaction asks of it. Raises BatchError."""
+    position, problem = 0, f"batch at offset {header.base_offset} is damaged behind byte"
+    try:
+        for _ in range(header.record_count):
+            start = position
+            length, position = _varint(data, position)
+            end = position + length
+            position += 1  # attributes
+            while data[position] > 0x7F:  # timestamp
+                position += 1
+            delta, position = _varint(data, position + 1)
+            size, position = _varint(data, position)
+            key = data[position : position + size] if size >= 0 else None
+            size, position = _varint(data, position + size if size >= 0 else position)
+            if not start < position < end <= len(data) or delta < 0:
+                raise BatchError(f"{problem} {start}")
+            yield Slice(delta, key, size >= 0, start, end)
+            position = end
+    except IndexError:
+        raise BatchError(f"{problem} {position}") from None
+    if position != len(data):
+        raise BatchError(f"{len(data) - position} bytes follow the {header.record_count} records at offset {header.base_offset}")
+
+
+def timestamp_delta(data: bytes, start: int) -> tuple[int, int, int]:
+    """Of the record at `start`: (its timestamp less the batch's base, where that field begins, where it ends)."""
+    _, position = _varint(data, start)
+    delta, end = _varint(data, position + 1)
+    return delta, position + 1, end
+
+
+def with_timestamp_delta(data: bytes, start: int, end: int, delta: int) -> bytes:
+    """The record that lies there, with another timestamp delta."""
+    _, field_start, field_end = timestamp_delta(data, start)
+    fields = data[field_start - 1 : field_start] + _signed_varint(delta) + data[field_end:end]
+    return _signed_varint(len(fields)) + fields
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
@@ -233,4 +283,16 @@ def _signed_varint(value: int) -> bytes:
     return unsigned_varint(value << 1 if value >= 0 else (-value << 1) - 1)
 
 
-__all__ = ["Compression", "Header", "Record", "build_batch", "iterate_records", "keys_and_values", "sealed"]
+__all__ = [
+    "Compression",
+    "Header",
+    "Record",
+    "Slice",
+    "build_batch",
+    "iterate_records",
+    "keys_and_values",
+    "record_slices",
+    "sealed",
+    "timestamp_delta",
+    "with_timestamp_delta",
+]
