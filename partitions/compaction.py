@@ -57,6 +57,10 @@ class Compaction:
         dirt = self.dirt(config, limit=limit, wall_ms=wall_ms)
         return dirt.ratio + dirt.is_overdue if dirt.is_due(config) else 0.0
 
+    def is_waiting(self, config: TopicConfig) -> bool:
+        """Whether a request is not met yet."""
+        return self._is_requested(config)
+
     def begin(
         self,
         config: TopicConfig,

@@ -593,6 +593,11 @@ class Partition:
         self._wall_ms = wall_ms
         return self.compaction.urgency(self._config, limit=self._cleanable_end, wall_ms=wall_ms)
 
+    @property
+    def compaction_is_waiting(self) -> bool:
+        """Whether somebody asked for a compaction that has not ended yet."""
+        return not self._is_closed and self.damage is None and self.compaction.is_waiting(self._config)
+
     def begin_cleaning(self, wall_ms: int, *, map_bytes: int, map_load: float) -> Cleaning:
         return self.compaction.begin(
             self._config,
