@@ -9,6 +9,7 @@ from dataclasses import replace
 from .group_config import COORDINATOR_SETTINGS
 from .image import CLUSTER_DEFAULT, Image
 from .settings import (
+    DOUBLE_MAX,
     INT_MAX,
     LONG_MAX,
     ConfigDescription,
@@ -104,6 +105,7 @@ BROKER_SETTINGS = table_of(
             "1.7976931348623157E308",
             "Bytes a second that a compaction may read and write, both counted; it has the lowest priority anyhow.",
             least=1,
+            most=DOUBLE_MAX,
         ),
         _cleaner("log.cleaner.backoff.ms", LONG, "15000", "How often a node looks for logs to compact when it has none."),
         _fixed("log.cleaner.enable", BOOLEAN, "true", "Kept and shown: topics with cleanup.policy=compact are compacted."),
