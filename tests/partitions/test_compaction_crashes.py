@@ -1,7 +1,7 @@
 """A crash before every single thing that a compaction does to the disk and the store: nothing is lost, nothing comes back."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -102,6 +102,25 @@ def reopened(host: Host, seed: int, *, power: bool) -> Partition:
     partition = host.leader(leader_epoch=3)
     assert partition.damage is None
     return partition
+
+
+def test_a_power_cut_while_names_change_takes_no_part_of_the_explanation() -> None:
+    """The store may lose all that it was not told to keep: the names on the disk must not be ahead of it."""
+    host, partition = written(0)
+    with crash_before(host, 10**9) as done:
+        compact(partition, host)
+    first = done.index("rename")
+    assert done[first + 1 : first + 4] == ["delete"] * 3  # of four segments that became one
+    for step in range(first + 1, first + 7):
+        for seed in range(20):
+            host, partition = written(seed)
+            expected = last_values(records(partition))
+            with crash_before(host, step), suppress(Crash):
+                compact(partition, host)
+            host.crash(power=True)
+            again = host.leader(leader_epoch=2)
+            assert again.damage is None
+            assert last_values(records(again)) == expected
 
 
 def test_what_was_swapped_in_stays_after_a_power_cut() -> None:
