@@ -1,4 +1,4 @@
-"""Bugs in compaction: what it may not touch, what has to stay, and the order in which a new segment takes the place of old ones."""
+"""Bugs in compaction: what it may not touch, what has to stay, and in which order a new segment replaces old ones."""
 
 from .mutant import Mutant, edit
 from .unit_tests import UNIT_TESTS
