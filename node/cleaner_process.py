@@ -67,7 +67,7 @@ class Pace:
 
 def main(root: str) -> None:
     """Until the node closes the pipe, or is gone."""
-    os.nice(LOWEST_PRIORITY)
+    take_only_what_is_left()
     parent = os.getppid()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not end up among the frames
@@ -84,6 +84,13 @@ def main(root: str) -> None:
                 write({"damaged": [bad.segment.base_offset, bad.position, bad.offset, bad.reason]})
             except (StorageError, BatchError, OSError) as error:
                 write({"failed": str(error)})
+
+
+def take_only_what_is_left() -> None:
+    """Of the processors: whoever else wants one gets it at once. Where Linux does not let us, at least the lowest priority."""
+    os.nice(LOWEST_PRIORITY)
+    with suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _run(job: CleaningJob, files: FilesBeside, pace: Pace, parent: int, write: Any) -> None:

@@ -3,16 +3,16 @@
 Compactor._run -> Partition.cleaning_urgency          whose turn is it?
                -> Partition.begin_cleaning            what exactly is to be done
                -> Cleaner.next                        done elsewhere, segment by segment
-               -> Partition.swap_in                   a new segment takes the place of old ones, on the loop
+               -> Partition.swap_in               a new segment takes the place of old ones: on the loop for all who use the log,
+                  PendingSwap.finish              in a thread on the disk
                -> Partition.end_cleaning
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 
-from quorumlog.host.ports import Clock, DiskFile, KVStore, Worker
+from quorumlog.host.ports import Clock, KVStore, Worker
 from quorumlog.partitions.cleaning import CleanedLog
 from quorumlog.partitions.compaction import Cleaning
 from quorumlog.partitions.partition import Partition
@@ -137,6 +137,7 @@ class _Runner:
         self._idle = asyncio.Event()
         self.partition: Partition | None = None
         self.task: asyncio.Task[None] | None = None
+        self._is_over = False
 
     def wake(self) -> None:
         self._wake.set()
@@ -148,7 +149,7 @@ class _Runner:
             await wait_at_most(self._wake, pause_s)
             self._wake.clear()
             owner.grow()
-            while self._number < owner.threads and (partition := owner.dirtiest()) is not None:
+            while not self._is_over and self._number < owner.threads and (partition := owner.dirtiest()) is not None:
                 await self._clean(partition)
             await self._cleaner.stop()  # its memory goes back until there is work again
 
@@ -157,7 +158,9 @@ class _Runner:
         await self._idle.wait()
 
     async def close(self) -> None:
-        await self._cleaner.stop()
+        self._is_over = True
+        if self.partition is not None:
+            await self.interrupt()  # a swap that was begun is finished
         await cancelled(self.task)
         await self._cleaner.close()
         self._worker.close()
@@ -189,11 +192,10 @@ class _Runner:
         self._cleaner.begin(cleaning.job, bytes_per_s=float(owner.setting("log.cleaner.io.max.bytes.per.second")))
         try:
             while not isinstance(done := await self._cleaner.next(), CleanedLog):
-                closing = partition.swap_in(cleaning, done) if owner.holds(partition) else None
-                if closing is None:
+                finish = partition.swap_in(cleaning, done) if owner.holds(partition) else None
+                if finish is None:
                     raise CleaningFailed("the log was cut, or lost segments, meanwhile")
-                if closing:
-                    await self._worker.run(partial(_close, closing))
+                await self._worker.run(finish)
         except DamagedBatch as bad:
             await self._give_up(partition, bad)
             if partition.cleaning_met_damage(cleaning, bad):
@@ -209,8 +211,3 @@ class _Runner:
         await self._cleaner.stop()
         partition.abandon_cleaning()
         self._owner.spare(partition)
-
-
-def _close(files: list[DiskFile]) -> None:
-    for file in files:
-        file.close()

@@ -4,16 +4,17 @@ The work itself is done elsewhere (`cleaner.py`), while the log goes on. What it
 was made from are still there: retention, a truncation or a deletion may have come in between, and then it is thrown away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
-from quorumlog.host.ports import DiskFile, WriteBatch
+from quorumlog.host.ports import WriteBatch
 from quorumlog.metadata.topic_config import TopicConfig
 
 from .cleaned_transactions import Aborted
 from .cleaning import CleanedGroup, CleanedLog, CleaningJob, Dirt, ProducerEnd, Source, dirt_of
 from .log import Log
-from .segment import Segment
+from .segment import Segment, cleaned_name
 from .swap import remove_cleaned
 
 REQUESTED = 3.0  # more urgent than any share of dirt
@@ -95,13 +96,18 @@ class Compaction:
         request = config.quorumlog_compaction_request if is_asked else log.compaction.request_met
         return Cleaning(job, segments, log.truncations, request)
 
-    def swap_in(self, cleaning: Cleaning, cleaned: CleanedGroup) -> list[DiskFile] | None:
-        """Take over a new segment: the files to be closed. None if the log has changed since: nothing else of this job counts."""
+    def swap_in(self, cleaning: Cleaning, cleaned: CleanedGroup) -> Callable[[], None] | None:
+        """Take over a new segment: what is left to do for it, in another thread, before anything else of this job is taken over.
+
+        None if the log has changed since: nothing else of this job counts.
+        """
         log = self._log
         old = [segment for segment in cleaning.segments if cleaned.base_offset <= segment.base_offset < cleaned.next_offset]
         if log.truncations != cleaning.truncations or not _is_run(log.segments, old):
             return None
-        return log.swap_in(old, cleaned) if cleaned.is_changed else []
+        if not cleaned.is_changed:
+            return partial(log.disk.delete, f"{log.directory}/{cleaned_name(cleaned.base_offset)}")
+        return log.swap_in(old, cleaned).finish
 
     def is_current(self, cleaning: Cleaning, base_offset: int) -> bool:
         """Whether the segment that begins there is still the one that the job is about."""

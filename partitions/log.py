@@ -35,8 +35,8 @@ from .keys import (
 )
 from .producers import ProducerStates
 from .scan import DamagedBatch, Found, cut_to_batches, walk
-from .segment import RELATIVE_OFFSET_MAX, Segment, base_offset_of
-from .swap import finish_swap
+from .segment import RELATIVE_OFFSET_MAX, Segment, base_offset_of, cleaned_name
+from .swap import PendingSwap
 
 LOGS_DIRECTORY = "logs"
 OPEN_SEGMENTS_MAX = 8  # files of rolled segments kept open for readers
@@ -91,6 +91,7 @@ class Log:
         self.truncations = read_truncation(store, keys)[0]
         self.compaction = read_compaction(store, keys)
         self.swaps = 0  # since it was opened
+        self._swap: PendingSwap | None = None
         self.directory_is_dirty = False
         self.is_new = False  # neither its directory nor what the store has of it is durable: the first flush sees to that
         self.flush_is_running = False
@@ -200,6 +201,7 @@ class Log:
 
         With `at_damage` the cut goes before the first damaged batch on the way. Raises DamagedBatch, before the cut or after.
         """
+        self.settle_swap()
         segment, position, offset, max_timestamp = self._cut_place(offset, at_damage=at_damage)
         if offset < self.start_offset:  # the log starts inside the batch that goes
             self.reset(self.start_offset, wall_ms)
@@ -217,6 +219,7 @@ class Log:
 
     def reset(self, offset: int, wall_ms: int) -> None:
         """Drop everything and begin again at `offset`."""
+        self.settle_swap()
         batch = WriteBatch()
         self._put_truncation(batch, 0)
         self.forget_from(batch, 0)
@@ -273,6 +276,7 @@ class Log:
     def raise_start(self, offset: int) -> int:
         """Make `offset` the first one that can be read, and delete the segments below it. The number of segments deleted."""
         assert self.start_offset <= offset <= self.end_offset, (self.start_offset, offset, self.end_offset)
+        self.settle_swap()
         self.start_offset = offset
         doomed = [segment for segment in self.segments[:-1] if segment.next_offset <= offset]
         batch = WriteBatch()
@@ -313,13 +317,16 @@ class Log:
             self.store.write(batch)
             self.store.sync()
 
-    def swap_in(self, old: Sequence[Segment], cleaned: CleanedGroup) -> list[DiskFile]:
-        """Let a compacted segment take the place of these; durable on return. Their files, which nobody uses any more: to be
-        closed, which can take a while where they are large.
+    def swap_in(self, old: Sequence[Segment], cleaned: CleanedGroup) -> PendingSwap:
+        """Let a compacted segment take the place of these. It does at once for readers; what is returned is to be finished, and
+        blocks for a while.
         """
+        self.settle_swap()
         at = self.segments.index(old[0])
         segment = Segment(self.disk, self.directory, cleaned.base_offset, created_ms=cleaned.created_ms, has_gaps=True)
         segment.next_offset, segment.size, segment.max_timestamp = cleaned.next_offset, cleaned.size, cleaned.max_timestamp
+        segment.path, segment.is_pinned = f"{self.directory}/{cleaned_name(cleaned.base_offset)}", True
+        assert segment.file.size() == cleaned.size, f"{segment.path} has {segment.file.size()} bytes, expected {cleaned.size}"
         held = [file for file in map(self._release_for_good, old) if file is not None]
         batch = WriteBatch()
         put_swap(batch, self.keys, cleaned.base_offset, cleaned.next_offset)
@@ -328,11 +335,16 @@ class Log:
         self.index.replace(cleaned.base_offset, cleaned.next_offset, cleaned.index_blocks, batch)
         self.set_compaction(replace(self.compaction, has_gaps=True), batch)
         self.store.write(batch)
-        self.store.sync()
-        finish_swap(self.disk, self.store, self.keys, self.directory)
         self.adopt([*self.segments[:at], segment, *self.segments[at + len(old) :]])
         self.swaps += 1
-        return held
+        self._swap = PendingSwap(self.disk, self.store, self.keys, self.directory, segment, held)
+        return self._swap
+
+    def settle_swap(self) -> None:
+        """Files are about to be cut or removed: their names must be what they are to be."""
+        if self._swap is not None:
+            self._swap.finish()
+            self._swap = None
 
     # --- making durable
 
@@ -367,6 +379,7 @@ class Log:
         self.put_snapshot(batch, self.end_offset)
 
     def close(self) -> None:
+        self.settle_swap()
         for segment in self.segments:
             self._retire_file(segment)
         if not self.flush_is_running:
@@ -545,7 +558,7 @@ class Log:
 
     def _cache_file(self, segment: Segment) -> None:
         """Keep the files of the last few rolled segments open, and close the others."""
-        if segment is self._active:
+        if segment is self._active or segment.is_pinned:
             return
         self._opened.pop(segment, None)
         self._opened[segment] = None

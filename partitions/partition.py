@@ -4,11 +4,12 @@ Plain functions on the node's loop; only `Flush.sync` and `Flush.checkpoint` run
 the consequences on: after an append or a fetch the flusher is told, after a high watermark moved the waiting are released.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
 
-from quorumlog.host.ports import Buffer, Disk, DiskFile, KVStore, WriteBatch
+from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.wire.batches import BatchError
@@ -609,8 +610,11 @@ class Partition:
             decompressed_bytes_max=self._settings.decompressed_bytes_max,
         )
 
-    def swap_in(self, cleaning: Cleaning, cleaned: CleanedGroup) -> list[DiskFile] | None:
-        """Take over a compacted segment: the files to be closed. None if the log has changed, and nothing of this job counts."""
+    def swap_in(self, cleaning: Cleaning, cleaned: CleanedGroup) -> Callable[[], None] | None:
+        """Take over a compacted segment: what is left to do for it, in another thread, before the next one is taken over.
+
+        None if the log has changed, and nothing of this job counts.
+        """
         return None if self._is_closed or self.damage is not None else self.compaction.swap_in(cleaning, cleaned)
 
     def end_cleaning(self, cleaning: Cleaning, cleaned: CleanedLog, wall_ms: int) -> None:

@@ -43,7 +43,8 @@ class Segment:
     """Owned by its log, which opens, fills and closes it. The file is opened when it is first used."""
 
     __slots__ = (
-        "_disk", "_file", "_is_torn", "base_offset", "created_ms", "has_gaps", "max_timestamp", "next_offset", "path", "size",
+        "_disk", "_file", "_is_torn", "base_offset", "created_ms", "has_gaps", "is_pinned", "max_timestamp", "next_offset",
+        "path", "size",
     )  # fmt: skip
 
     def __init__(self, disk: Opener, directory: str, base_offset: int, *, created_ms: int, has_gaps: bool = False) -> None:
@@ -56,6 +57,7 @@ class Segment:
         self.size = 0  # bytes of sound batches; a damaged file may be longer
         self.max_timestamp = NO_TIMESTAMP  # ms, the greatest of any batch
         self.created_ms = created_ms
+        self.is_pinned = False  # its file stays open, for the name is about to change
         self.has_gaps = has_gaps  # a compaction, here or at the leader, may have taken batches between two others
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tests.bench import groups, report, table, targets
+from tests.bench import compaction, groups, report, table, targets
 from tests.bench.contestants import Site, kafka, quorumlog
 from tests.bench.cores import Cores, decide, parse
 from tests.bench.load.records import real_lines
@@ -119,6 +119,7 @@ def _command(name: str) -> click.Command:
 for _name in WORKLOADS:
     main.add_command(_command(_name))
 main.add_command(groups.command)
+main.add_command(compaction.command)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which takes the clusters down

@@ -77,6 +77,9 @@ def test_a_compacted_topic_says_the_last_of_each_key(run: Run, cluster: LocalClu
     assert sorted(json.loads(line)["value"] for line in left) == sorted(lines[-7:])
     described = run("topics", "describe", "last", *at).output
     assert "compacted" in described and "never" not in described
+    run("topics", "alter", "last", "--config", "cleanup.policy=delete", *at)
+    refused = run("topics", "compact", "last", "--wait", *at)
+    assert refused.exit_code == 1 and "is not compacted" in refused.output
 
 
 def test_a_group_from_its_first_record_to_its_end(run: Run, cluster: LocalCluster) -> None:

@@ -48,8 +48,9 @@ def test_it_compacts_as_the_node_itself_would(tmp_path: Path) -> None:
             cleaning = begun(partition)
             cleaner.begin(cleaning.job, bytes_per_s=1e300)
             while not isinstance(done := await cleaner.next(), CleanedLog):
-                for file in partition.swap_in(cleaning, done) or ():
-                    file.close()
+                finish = partition.swap_in(cleaning, done)
+                assert finish is not None
+                finish()
             partition.end_cleaning(cleaning, done, 1000)
         pid = cleaner.pid
         assert pid is not None

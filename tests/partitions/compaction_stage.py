@@ -37,29 +37,40 @@ def compact(
     wall_ms: int = 1000,
     map_bytes: int = 1 << 20,
     between: Callable[[], None] = lambda: None,
+    unfinished: Callable[[], None] = lambda: None,
 ) -> CleanedLog | None:
-    """One pass, with `between` done at every pause. None if the log changed under it, or is damaged."""
+    """One pass, with `between` done at every pause, `unfinished` in the middle of each swap.
+
+    None if the log changed under it, or is damaged.
+    """
     host.store.sync()
     cleaning = partition.begin_cleaning(wall_ms, map_bytes=map_bytes, map_load=0.9)
     try:
-        return _run(partition, host, cleaning, wall_ms, between)
+        return _run(partition, host, cleaning, wall_ms, between, unfinished)
     except DamagedBatch as bad:
         partition.cleaning_met_damage(cleaning, bad)
         partition.abandon_cleaning()
         return None
 
 
-def _run(partition: Partition, host: Host, cleaning: Cleaning, wall_ms: int, between: Callable[[], None]) -> CleanedLog | None:
+def _run(
+    partition: Partition,
+    host: Host,
+    cleaning: Cleaning,
+    wall_ms: int,
+    between: Callable[[], None],
+    unfinished: Callable[[], None],
+) -> CleanedLog | None:
     for step in clean(cleaning.job, FilesOfDisk(host.disk)):
         between()
         match step:
             case CleanedGroup():
-                closing = partition.swap_in(cleaning, step)
-                if closing is None:
+                finish = partition.swap_in(cleaning, step)
+                if finish is None:
                     partition.abandon_cleaning()
                     return None
-                for file in closing:
-                    file.close()
+                unfinished()
+                finish()
             case CleanedLog():
                 partition.end_cleaning(cleaning, step, wall_ms)
                 return step

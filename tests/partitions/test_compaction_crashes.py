@@ -170,6 +170,42 @@ def test_nothing_counts_that_was_made_of_a_log_which_changed() -> None:
     assert last_values(records(host.leader(leader_epoch=2))) == expected
 
 
+@pytest.mark.parametrize("power", [False, True])
+def test_the_log_goes_on_in_the_middle_of_a_swap(power: bool) -> None:
+    """It is the new one already, before its files have their names: for readers, writers, truncation, retention, the end."""
+
+    def read(partition: Partition, _: Host) -> None:
+        assert last_values(records(partition)) == expected
+
+    def write(partition: Partition, host: Host) -> None:
+        put(partition, [(b"meanwhile", b"v")])
+        expected[b"meanwhile"] = b"v"
+        host.flush(partition)
+
+    def cut(partition: Partition, _: Host) -> None:
+        partition._log.truncate(70, 1000)
+
+    def forget(partition: Partition, _: Host) -> None:
+        partition._log.raise_start(45)
+
+    def end(partition: Partition, _: Host) -> None:
+        partition.close()
+
+    for seed, act in enumerate((read, write, cut, forget, end) * 3):
+        host, partition = written(seed)
+        expected = last_values(records(partition))
+        acts = [act]
+        compact(partition, host, unfinished=lambda: acts.pop()(partition, host) if acts else None)  # noqa: B023
+        before = last_values(records(partition)) if act is not end else expected
+        assert before == expected or act in (cut, forget)
+        if act is not end:
+            host.flush(partition)
+        host.crash(power=power)
+        again = host.leader(leader_epoch=2)
+        assert again.damage is None
+        assert last_values(records(again)) == before
+
+
 def raise_start(partition: Partition) -> None:
     partition._log.raise_start(80)
 

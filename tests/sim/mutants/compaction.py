@@ -46,7 +46,7 @@ COMPACTION: tuple[Mutant, ...] = (
         name="swaps-before-the-store-knows",
         breaks="A file takes the place of others when the store durably says so.",
         needs="A power cut right after a swap.",
-        edits=(edit("quorumlog.partitions.log:Log.swap_in", "0fe25ec14f5b", ("    self.store.sync()\n", "")),),
+        edits=(edit("quorumlog.partitions.swap:PendingSwap.finish", "e2b5de6937e9", ("        self._store.sync()\n", "")),),
         seeds=len(UNIT_TESTS),
         judge="unit",
     ),

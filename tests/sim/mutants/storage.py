@@ -201,7 +201,7 @@ STORAGE: tuple[Mutant, ...] = (
         needs="A leader that falls out of favour with several batches of one producer that nobody has, is cut, and leads "
         "again before the producer has sent them all to the leader between. Leaders that move often, producers with "
         "requests under way.",
-        edits=(edit(f"{LOG}:Log.truncate", "9df8c5f37249", ("self.restore_producers(wall_ms)", "pass")),),
+        edits=(edit(f"{LOG}:Log.truncate", "06aa53fb9527", ("self.restore_producers(wall_ms)", "pass")),),
         seeds=140,
     ),
     Mutant(
