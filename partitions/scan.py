@@ -62,7 +62,7 @@ def walk(segment: Segment, *, position: int, offset: int, leader_epoch: int = -1
             within = position - chunk_position
             if within + header.size > len(chunk) and header.size <= CHUNK_BYTES:
                 chunk, chunk_position, within = segment.read(position, CHUNK_BYTES), position, 0
-            _check_crc(segment, memoryview(chunk)[within : within + header.size], position, header)
+            _check_crc(segment, memoryview(chunk)[within : within + header.size], position, offset, header)
         yield Found(position, header)
         position += header.size
         offset = header.next_offset
@@ -81,7 +81,7 @@ def walk_whole(segment: Segment) -> Iterator[tuple[BatchHeader, memoryview]]:
             chunk, chunk_position = segment.read(position, max(CHUNK_BYTES, header.size)), position
         within = position - chunk_position
         batch = memoryview(chunk)[within : within + header.size]
-        _check_crc(segment, batch, position, header)
+        _check_crc(segment, batch, position, offset, header)
         yield header, batch
         position, offset, leader_epoch = position + header.size, header.next_offset, header.leader_epoch
 
@@ -105,16 +105,16 @@ def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: 
     return header
 
 
-def _check_crc(segment: Segment, seen: memoryview, position: int, header: BatchHeader) -> None:
+def _check_crc(segment: Segment, seen: memoryview, position: int, offset: int, header: BatchHeader) -> None:
     crc = crc32c(seen[CRC_START:])
     at, end = position + len(seen), position + header.size
     while at < end:  # a batch larger than a chunk
         piece = segment.read(at, min(CHUNK_BYTES, end - at))
         if not piece:
-            raise DamagedBatch(segment, position, header.base_offset, f"the file ends at byte {at}")
+            raise DamagedBatch(segment, position, offset, f"the file ends at byte {at}")
         crc, at = crc32c(piece, crc), at + len(piece)
     if crc != header.crc:
-        raise DamagedBatch(segment, position, header.base_offset, f"CRC-32C {crc:#010x}, the header says {header.crc:#010x}")
+        raise DamagedBatch(segment, position, offset, f"CRC-32C {crc:#010x}, the header says {header.crc:#010x}")
 
 
 def cut_to_batches(

@@ -24,7 +24,7 @@ from tests.partitions.compaction_stage import (
     records,
     with_config,
 )
-from tests.partitions.stage import Host, joined, stored
+from tests.partitions.stage import Host, joined, state_of, stored
 from tests.sim.store import SimStore
 
 KEYS = [b"", b"a", b"b", b"key c", b"d" * 40]
@@ -390,3 +390,27 @@ def test_a_rotten_batch_is_found_and_nothing_is_taken_over() -> None:
     assert partition.damage is not None
     assert partition.damage.offset == 0
     assert host.segment_names() == names
+
+
+def test_a_log_that_is_cut_at_damage_behind_a_hole_ends_before_the_hole() -> None:
+    """What lies in the hole was removed, not lost; but the log is known to its last sound batch only (compaction seed 136)."""
+    host = Host(config=COMPACT)
+    partition = host.leader()
+    for key in (b"a", b"b", b"b", b"c"):
+        put(partition, [(key, b"x" * 50)])
+    close_segment(partition, host)
+    compact(partition, host)
+    assert [(header.base_offset, header.next_offset) for header in headers(partition)] == [(0, 1), (2, 3), (3, 4)]
+    path = f"{host.directory}/{host.segment_names()[0]}"
+    host.disk.corrupt(path, host.disk.size(path) // 2)
+    assert compact(partition, host) is None
+    assert partition.damage is not None
+    assert partition.damage.offset == 1
+    state = state_of(leader=2, leader_epoch=2, partition_epoch=9, isr=(2,), replicas=(1, 2))
+    partition.apply_state(state, 0.0)
+    partition.repair_damage()
+    assert partition.log_end_offset == 1
+    host.crash(power=True)
+    again = host.open()
+    assert again.damage is None
+    assert again.log_end_offset == 1
