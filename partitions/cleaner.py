@@ -107,16 +107,16 @@ class _Cleaning:
             return True
         data = bytes(decompress(header.compression, batch[HEADER_SIZE:], bytes_max=self.job.decompressed_bytes_max))
         if header.is_control:
-            transactions.is_idle(header, next(iter(record_slices(data, header))).key)
+            transactions.is_idle(header, next(iter(record_slices(data, header)))[1])
             return True
         if transactions.is_aborted(header):
             return True
         base, first_dirty, put = header.base_offset, self.job.first_dirty, self.seen.put
-        for one in record_slices(data, header):
-            offset = base + one.offset_delta
-            if one.key is None or offset < first_dirty:
+        for delta, key, _, _, _ in record_slices(data, header):
+            offset = base + delta
+            if key is None or offset < first_dirty:
                 continue
-            while not put(one.key, offset):
+            while not put(key, offset):
                 if self.end_offset > first_dirty:
                     return False
                 self.seen.widen()

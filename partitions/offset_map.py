@@ -60,11 +60,13 @@ class OffsetMap:
         """The slot of this key, or the empty one where it would be."""
         firsts, seconds, offsets, slots = self._firsts, self._seconds, self._offsets, self._slots
         slot = first % slots
-        step = 0
-        while offsets[slot] and (firsts[slot] != first or seconds[slot] != second):
-            step = step or 1 + second % (slots - 1)
+        if not offsets[slot] or (firsts[slot] == first and seconds[slot] == second):
+            return slot
+        step = 1 + second % (slots - 1)
+        while True:
             slot = (slot + step) % slots
-        return slot
+            if not offsets[slot] or (firsts[slot] == first and seconds[slot] == second):
+                return slot
 
     def _make(self, slots: int) -> None:
         self._slots = _prime_from(slots)  # any step then visits every slot

@@ -51,12 +51,14 @@ class RecordFilter:
         self.records_kept += len(kept)
         if not kept:
             return _emptied(header) if is_last or self._is_needed(header) else None
-        has_deletions = is_idle_mark or (not header.is_control and not all(one.has_value for one in kept))
+        has_deletions = is_idle_mark or (not header.is_control and not all(has_value for _, _, has_value, _, _ in kept))
         if has_deletions and header.delete_horizon_ms == NO_TIMESTAMP:
             return _with_horizon(header, data, kept, self._job.now_ms + self._job.delete_retention_ms)
         if len(kept) == len(slices):
             return batch
-        return _rebuilt(header, _newest(header, data, kept), b"".join([data[one.start : one.end] for one in kept]), len(kept))
+        return _rebuilt(
+            header, _newest(header, data, kept), b"".join([data[start:end] for _, _, _, start, end in kept]), len(kept)
+        )
 
     def _payload(self, header: BatchHeader, batch: Buffer) -> Buffer:
         payload = memoryview(batch)[HEADER_SIZE : header.size]
@@ -68,15 +70,16 @@ class RecordFilter:
         """The records that stay, and whether they are the mark of a transaction that has none left."""
         is_over = NO_TIMESTAMP < header.delete_horizon_ms <= self._job.now_ms
         if header.is_control:
-            is_idle = self.transactions.is_idle(header, slices[0].key if slices else None)
+            is_idle = self.transactions.is_idle(header, slices[0][1] if slices else None)
             return ([] if is_idle and is_over else slices), is_idle
         if self.transactions.is_aborted(header):
             return [], False
         base, end, get = header.base_offset, self._end_offset, self._seen.get
         kept = []
         for one in slices:
-            offset = base + one.offset_delta
-            if offset >= end or (one.key is not None and (one.has_value or not is_over) and offset >= get(one.key)):
+            delta, key, has_value, _, _ = one
+            offset = base + delta
+            if offset >= end or (key is not None and (has_value or not is_over) and offset >= get(key)):
                 kept.append(one)
         return kept, False
 
@@ -95,13 +98,13 @@ def _newest(header: BatchHeader, data: bytes, kept: Sequence[Slice]) -> int:
     """The greatest timestamp of these records."""
     if header.is_log_append_time:
         return header.max_timestamp
-    return header.base_timestamp + max(timestamp_delta(data, one.start)[0] for one in kept)
+    return header.base_timestamp + max(timestamp_delta(data, start)[0] for _, _, _, start, _ in kept)
 
 
 def _with_horizon(header: BatchHeader, data: bytes, kept: Sequence[Slice], horizon_ms: int) -> bytes:
     """The horizon takes the place of the base timestamp: all others are counted from it instead."""
     shift = header.base_timestamp - horizon_ms
-    records = [with_timestamp_delta(data, one.start, one.end, timestamp_delta(data, one.start)[0] + shift) for one in kept]
+    records = [with_timestamp_delta(data, start, end, timestamp_delta(data, start)[0] + shift) for _, _, _, start, end in kept]
     newest = _newest(header, data, kept)
     header = header._replace(attributes=header.attributes | DELETE_HORIZON, base_timestamp=horizon_ms)
     return _rebuilt(header, newest, b"".join(records), len(records))

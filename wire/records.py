@@ -9,7 +9,6 @@ All varints are zigzag. Source: Kafka protocol guide, "Record"; KIP-82 for heade
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from crc32c import crc32c
 
@@ -103,34 +102,46 @@ def keys_and_values(
         raise BatchError(f"{len(data) - position} bytes follow the {header.record_count} records at offset {header.base_offset}")
 
 
-class Slice(NamedTuple):
-    """One record, as it lies among the others."""
-
-    offset_delta: int
-    key: bytes | None
-    has_value: bool
-    start: int
-    end: int
+Slice = tuple[int, bytes | None, bool, int, int]
+"""One record as it lies among the others: offset delta, key, whether it has a value, where it starts and ends."""
 
 
 def record_slices(data: bytes, header: BatchHeader) -> Iterator[Slice]:
-    """Where each record lies in the decompressed payload, and what a compaction asks of it. Raises BatchError."""
+    """Where each record lies in the decompressed payload, and what a compaction asks of it. Raises BatchError.
+
+    Most numbers take one byte: those are read here, for a call would cost more than all else.
+    """
     position, problem = 0, f"batch at offset {header.base_offset} is damaged behind byte"
     try:
         for _ in range(header.record_count):
             start = position
-            length, position = _varint(data, position)
+            length = data[position]
+            if length > 0x7F:
+                length, position = _varint(data, position)
+            else:
+                length, position = (length >> 1) ^ -(length & 1), position + 1
             end = position + length
             position += 1  # attributes
             while data[position] > 0x7F:  # timestamp
                 position += 1
-            delta, position = _varint(data, position + 1)
-            size, position = _varint(data, position)
-            key = data[position : position + size] if size >= 0 else None
-            size, position = _varint(data, position + size if size >= 0 else position)
+            delta = data[position + 1]
+            if delta > 0x7F:
+                delta, position = _varint(data, position + 1)
+            else:
+                delta, position = (delta >> 1) ^ -(delta & 1), position + 2
+            size = data[position]
+            if size > 0x7F:
+                size, position = _varint(data, position)
+            else:
+                size, position = (size >> 1) ^ -(size & 1), position + 1
+            key = None
+            if size >= 0:
+                key = data[position : position + size]
+                position += size
+            has_value = not data[position] & 1  # a negative length is odd
             if not start < position < end <= len(data) or delta < 0:
                 raise BatchError(f"{problem} {start}")
-            yield Slice(delta, key, size >= 0, start, end)
+            yield delta, key, has_value, start, end
             position = end
     except IndexError:
         raise BatchError(f"{problem} {position}") from None

@@ -11,7 +11,7 @@ COMPACTION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.record_filter:RecordFilter._kept",
-                "2fba9f9910dd",
+                "652b0f7190c7",
                 ("and offset >= get(", "and offset > get("),
             ),
         ),
@@ -35,7 +35,7 @@ COMPACTION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.record_filter:RecordFilter.left_of",
-                "ea47cd5b79bb",
+                "e60494e2b397",
                 ("if is_last or self._is_needed(", "if self._is_needed("),
             ),
         ),
