@@ -54,6 +54,11 @@ class Leaders(Protocol):
 class Compactions(Protocol):
     """What compacts logs: told when somebody may want it, and when a log goes."""
 
+    passes: int
+    failures: int
+    bytes_read: int
+    bytes_kept: int
+
     def wake(self) -> None: ...
     async def stopped(self, partition: Partition) -> None: ...
 

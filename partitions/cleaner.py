@@ -26,7 +26,7 @@ from .segment import Segment, cleaned_name
 
 STEP_BYTES = 256 << 10  # worked on between two pauses, or as much as one batch has
 WRITE_BYTES = 1 << 20
-SYNC_BYTES = 8 << 20  # written between two syncs: one at the end alone would hold up those of the log
+SYNC_BYTES = 1 << 20  # written between two syncs: more at once would hold up those of the log
 
 Step = int | CleanedGroup | CleanedLog  # bytes that were worked on, a new segment, the end
 
