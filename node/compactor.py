@@ -25,6 +25,7 @@ from .tasks import Tasks, cancelled, wait_at_most
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 0.2  # while a request waits for what was written before it to be committed
+LEAST_PAUSE_S = 0.01
 SPARED_S = 60.0  # after a failure: others come first meanwhile
 THREADS_MAX = 16
 
@@ -103,6 +104,11 @@ class Compactor:
                 best, most = partition, urgency
         return best
 
+    def pause_s(self) -> float:
+        """Until somebody looks again."""
+        backoff_s = int(self.setting("log.cleaner.backoff.ms")) / 1000
+        return max(LEAST_PAUSE_S, min(backoff_s, LOOK_AGAIN_S) if self.is_waited_for() else backoff_s)
+
     def holds(self, partition: Partition) -> bool:
         """False once it is being deleted."""
         return self.replicas.by_id.get((partition.topic_id, partition.tp.partition)) is partition
@@ -145,8 +151,7 @@ class _Runner:
     async def run(self) -> None:
         owner = self._owner
         while True:
-            pause_s = LOOK_AGAIN_S if owner.is_waited_for() else int(owner.setting("log.cleaner.backoff.ms")) / 1000
-            await wait_at_most(self._wake, pause_s)
+            await wait_at_most(self._wake, owner.pause_s())
             self._wake.clear()
             owner.grow()
             while not self._is_over and self._number < owner.threads and (partition := owner.dirtiest()) is not None:

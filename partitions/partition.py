@@ -566,7 +566,7 @@ class Partition:
             return 0
         self._log.producers.expire(wall_ms)
         if not self._config.is_deleting:
-            return 0
+            return self._raise_start(self._log.start_offset)  # segments below it go whatever the policy
         self._roll_if_expired(wall_ms)
         high_watermark = self._replica.high_watermark
         return self._raise_start(retained_from(self._log.segments, self._config, high_watermark=high_watermark, wall_ms=wall_ms))

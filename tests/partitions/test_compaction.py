@@ -414,3 +414,42 @@ def test_a_log_that_is_cut_at_damage_behind_a_hole_ends_before_the_hole() -> Non
     again = host.open()
     assert again.damage is None
     assert again.log_end_offset == 1
+
+
+def test_a_follower_takes_holes_below_the_mark_of_its_leader_only() -> None:
+    """What is missing there was compacted; elsewhere it would be lost. That there are holes is known after any crash."""
+    leader = Host(config=COMPACT)
+    partition = leader.leader()
+    for key in (b"a", b"b", b"b", b"c"):
+        put(partition, [(key, b"x" * 50)])
+    close_segment(partition, leader)
+    compact(partition, leader)
+    data = b"".join(data for _, _, data in stored(partition))
+    host = Host(config=COMPACT)
+    follower = host.open()
+    follower.apply_state(state_of(leader=2, leader_epoch=1, partition_epoch=1, isr=(2,), replicas=(1, 2)), 0.0)
+    with pytest.raises(ClusterError) as caught:
+        follower.apply_fetched(1, data, high_watermark=1, log_start_offset=0, wall_ms=1000)
+    assert caught.value.code is ErrorCode.corrupt_message
+    assert follower.log_end_offset == 0
+    follower.apply_fetched(1, data, high_watermark=4, log_start_offset=0, wall_ms=1000)
+    host.flush(follower)
+    assert stored(follower) == stored(partition)
+    host.crash(power=True)
+    again = host.open()
+    assert again.damage is None
+    assert stored(again) == stored(partition)
+
+
+def test_segments_below_the_start_go_from_a_topic_that_only_compacts() -> None:
+    """The start was raised while the topic deleted, too."""
+    host = Host(config=with_config(cleanup_policy="compact,delete"))
+    partition = host.leader()
+    put(partition, [(b"a", b"1")])
+    host.flush(partition)
+    partition.delete_records(1)
+    partition.apply_config(COMPACT)
+    assert partition.apply_retention(1000) == 0
+    close_segment(partition, host)
+    assert partition.apply_retention(1000) == 1
+    assert partition.segment_count == 1
