@@ -69,11 +69,11 @@ def tell(write: Callable[[dict[str, Any], bytes], None], done: CleanedGroup | Cl
 
 def done_of(head: dict[str, Any], rest: bytes) -> CleanedGroup | CleanedLog:
     if "log" in head:
-        fields = head["log"]
-        return CleanedLog(**{**fields, "aborted": tuple(Aborted(*one) for one in fields["aborted"])})
+        return CleanedLog(**head["log"])
     ends = list(accumulate(size for _, size in head["blocks"]))
     blocks = tuple((offset, rest[end - size : end]) for (offset, size), end in zip(head["blocks"], ends, strict=True))
-    return CleanedGroup(**head["group"], index_blocks=blocks)
+    fields = head["group"]
+    return CleanedGroup(**{**fields, "marks_gone": tuple(fields["marks_gone"])}, index_blocks=blocks)
 
 
 def _exactly(pipe: IO[bytes], size: int) -> bytes:

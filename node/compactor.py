@@ -212,7 +212,8 @@ class _Runner:
             owner.on_done(partition, done)
 
     async def _give_up(self, partition: Partition, reason: Exception) -> None:
-        logger.warning("%s: not compacted: %s", partition.tp, reason)
         await self._cleaner.stop()
         partition.abandon_cleaning()
-        self._owner.spare(partition)
+        if not self._is_over and self._owner.holds(partition):
+            logger.warning("%s: not compacted: %s", partition.tp, reason)
+            self._owner.spare(partition)

@@ -1,7 +1,5 @@
 """Whether bytes from a producer or a leader may become batches of the log. Work per batch: the records inside stay opaque."""
 
-from collections.abc import Sequence
-
 from crc32c import crc32c
 
 from quorumlog.metadata.topic_config import TopicConfig
@@ -59,8 +57,9 @@ def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHead
 
 def admit_fetched(
     view: memoryview, end_offset: int, start_offset: int, last_epoch: int, leader_epoch: int, *, high_watermark: int
-) -> list[Found]:
-    """The batches a leader sent, if each is sound and they go on where the log ends. Raises BatchError.
+) -> tuple[list[Found], bool]:
+    """The batches a leader sent, and whether they leave offsets out. Raises BatchError, unless each is sound and they go on where
+    the log ends.
 
     Epochs may not fall, nor exceed the leader's. Offsets may be left out below the leader's high watermark only, where a
     compaction may have removed what was there. Into an empty log a batch may come that begins before its start: records were
@@ -71,26 +70,19 @@ def admit_fetched(
     if start_offset == end_offset and first.base_offset < end_offset < first.next_offset:
         expected = first.base_offset
     found: list[Found] = []
+    has_gaps = False
     for position, header in iterate_headers(view):
         check_crc(view[position : position + header.size], header)
-        is_next = header.base_offset == expected or expected < header.base_offset <= high_watermark
-        if not is_next or not epoch <= header.leader_epoch <= leader_epoch:
+        if expected < header.base_offset <= high_watermark:
+            expected, has_gaps = header.base_offset, True
+        if header.base_offset != expected or not epoch <= header.leader_epoch <= leader_epoch:
             raise BatchError(
                 f"a batch at offset {header.base_offset} of epoch {header.leader_epoch}, "
                 f"expected offset {expected}, epoch {epoch} to {leader_epoch}"
             )
         found.append(Found(position, header))
         expected, epoch = header.next_offset, header.leader_epoch
-    return found
-
-
-def has_gap(found: Sequence[Found], end_offset: int) -> bool:
-    """Whether offsets are left out, before the first of these batches or between them."""
-    for item in found:
-        if item.header.base_offset > end_offset:
-            return True
-        end_offset = item.header.next_offset
-    return False
+    return found, has_gaps
 
 
 def append_time_buffers(records: Buffer, header: BatchHeader, wall_ms: int) -> tuple[BatchHeader, list[Buffer]]:

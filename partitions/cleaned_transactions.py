@@ -1,7 +1,8 @@
 """What a compaction knows of transactions, as it reads the log from its beginning: whose records to drop, which marks to keep.
 
 Records of an aborted transaction go at once. The mark that ended it stays until they all went, and then for `delete.retention.ms`
-more: a reader between the two must still learn that they were aborted. Source: KIP-98, KIP-534.
+more: a reader between the two must still learn that they were aborted. An emptied batch of a transaction counts like one with
+records: without a mark behind it the transaction would seem to be open. Source: KIP-98, KIP-534.
 """
 
 import struct
@@ -31,7 +32,6 @@ class CleanedTransactions:
         self._open: dict[int, Aborted] = {}  # aborted ones that we are in the middle of, by producer
         self._seen: dict[int, None] = {}  # producers of these whose records are still there
         self._committed: dict[int, None] = {}  # producers with records that no mark was met of yet
-        self.kept: list[Aborted] = []  # those whose records go in this pass: who read some before it must still learn of the end
 
     def is_aborted(self, header: BatchHeader) -> bool:
         """Whether a batch of records belongs to an aborted transaction."""
@@ -48,17 +48,13 @@ class CleanedTransactions:
         """Whether a mark ends a transaction of which no record is left."""
         self._advance(header.last_offset)
         producer_id = header.producer_id
-        if key is None or len(key) < _MARK.size:  # emptied before, and kept for its producer's sake
+        if key is None or len(key) < _MARK.size:  # emptied by another broker: Kafka does that, we do not
             self._open.pop(producer_id, None)
             return True
         if _MARK.unpack_from(key)[1] != ABORT:
             return self._committed.pop(producer_id, False) is False
-        aborted = self._open.pop(producer_id, None)
-        if aborted is None or producer_id not in self._seen:
-            return True
-        del self._seen[producer_id]
-        self.kept.append(aborted)
-        return False
+        is_known = self._open.pop(producer_id, None) is not None
+        return not is_known or self._seen.pop(producer_id, False) is False
 
     def _advance(self, offset: int) -> None:
         while self._coming and self._coming[0].first_offset <= offset:

@@ -129,8 +129,7 @@ class _Cleaning:
         keep = RecordFilter(job, self.seen, end_offset=self.end_offset)
         for group in grouped(job.sources, end_offset=self.end_offset, segment_bytes=job.segment_bytes):
             yield from self._copy_group(group, keep)
-        aborted = tuple(keep.transactions.kept)
-        yield CleanedLog(self.end_offset, keep.records_read, keep.records_kept, self.bytes_read, self.bytes_kept, aborted)
+        yield CleanedLog(self.end_offset, keep.records_read, keep.records_kept, self.bytes_read, self.bytes_kept)
 
     def _copy_group(self, group: Sequence[Source], keep: RecordFilter) -> Iterator[Step]:
         writer = _Writer(self.job, group, self.files)
@@ -143,6 +142,8 @@ class _Cleaning:
                     if left is not None:
                         worked += len(left)
                         writer.add(left)
+                    elif header.is_control:
+                        writer.marks_gone.append(header.base_offset)
                     writer.is_changed |= left is not batch
                     if worked >= STEP_BYTES:
                         yield worked
@@ -170,6 +171,7 @@ class _Writer:
 
     def __init__(self, job: CleaningJob, group: Sequence[Source], files: Files) -> None:
         self.is_changed = len(group) > 1
+        self.marks_gone: list[int] = []
         self._group = group
         self._interval_bytes = job.index_interval_bytes
         self._files = files
@@ -209,6 +211,7 @@ class _Writer:
             max_timestamp=self._max_timestamp,
             created_ms=self._group[-1].created_ms,
             index_blocks=tuple(encode_blocks(base_offset, self._entries)),
+            marks_gone=tuple(self.marks_gone),
             is_changed=self.is_changed,
         )
 

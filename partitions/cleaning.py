@@ -63,6 +63,7 @@ class CleanedGroup:
     max_timestamp: int
     created_ms: int
     index_blocks: tuple[tuple[int, bytes], ...]  # (first offset, block) as the store has them
+    marks_gone: tuple[int, ...]  # offsets of marks of transactions that are not there any more
     is_changed: bool  # False: it is what was there
 
 
@@ -75,7 +76,6 @@ class CleanedLog:
     records_kept: int
     bytes_read: int
     bytes_kept: int
-    aborted: tuple[Aborted, ...]  # whose marks stay
 
 
 @dataclass(frozen=True, slots=True)

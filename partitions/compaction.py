@@ -119,6 +119,7 @@ class Compaction:
     def end(self, cleaning: Cleaning, cleaned: CleanedLog, wall_ms: int) -> None:
         """Remember how far it came."""
         log = self._log
+        log.settle_swap()
         if log.truncations != cleaning.truncations:
             return
         batch = WriteBatch()
@@ -131,6 +132,7 @@ class Compaction:
 
     def abandon(self) -> None:
         """Nothing works on this log any more, and nothing more will come."""
+        self._log.settle_swap()
         remove_cleaned(self._log.disk, self._log.directory)
 
     def _is_requested(self, config: TopicConfig) -> bool:

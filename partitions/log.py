@@ -341,9 +341,12 @@ class Log:
         return self._swap
 
     def settle_swap(self) -> None:
-        """Files are about to be cut or removed: their names must be what they are to be."""
+        """Let all names be what they are to be: the work on this log is over, or files are about to be cut or removed."""
         if self._swap is not None:
             self._swap.finish()
+            file = self._swap.segment.release()  # whoever reads it opens it again, by its name
+            if file is not None:
+                file.close()
             self._swap = None
 
     # --- making durable

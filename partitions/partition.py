@@ -16,7 +16,7 @@ from quorumlog.wire.batches import BatchError
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
-from .admission import admit, admit_fetched, append_time_buffers, has_gap, stored_buffers
+from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
 from .cleaned_transactions import Aborted
 from .cleaning import CleanedGroup, CleanedLog, Dirt
 from .compaction import Cleaning, Compaction
@@ -448,7 +448,7 @@ class Partition:
         if view.nbytes:
             log = self._log
             try:
-                found = admit_fetched(
+                found, has_gaps = admit_fetched(
                     view,
                     log.end_offset,
                     log.start_offset,
@@ -460,7 +460,7 @@ class Partition:
                 message = f"{self.tp}: fetched from node {self.leader_id}: {error}"
                 raise ClusterError(ErrorCode.corrupt_message, message) from error
             self._roll_if_due(wall_ms)
-            if has_gap(found, log.end_offset):
+            if has_gaps:
                 log.allow_gaps()
             if found[0].header.base_offset < log.end_offset:
                 log.begin_at(found[0].header.base_offset, wall_ms)

@@ -7,6 +7,7 @@ unless something must be learned from it later: then its header stays, without r
 - the last batch of a producer that is known yet: its next sequence follows from it;
 - the first batch of each leader epoch: whoever copies the log, or rebuilds what is known of it, learns where epochs begin;
 - the last batch before a segment's end: the log goes on from there without a hole.
+A mark of a transaction stays whole then: who replays the log must understand it.
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,9 @@ class RecordFilter:
         self.records_read += len(slices)
         self.records_kept += len(kept)
         if not kept:
-            return _emptied(header) if is_last or self._is_needed(header) else None
+            if not is_last and not self._is_needed(header):
+                return None
+            return batch if header.is_control or not slices else _emptied(header)
         has_deletions = is_idle_mark or (not header.is_control and not all(has_value for _, _, has_value, _, _ in kept))
         if has_deletions and header.delete_horizon_ms == NO_TIMESTAMP:
             return _with_horizon(header, data, kept, self._job.now_ms + self._job.delete_retention_ms)

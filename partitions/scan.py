@@ -86,9 +86,9 @@ def walk_whole(segment: Segment) -> Iterator[tuple[BatchHeader, memoryview]]:
         position, offset, leader_epoch = position + header.size, header.next_offset, header.leader_epoch
 
 
-def follows(segment: Segment, base_offset: int, expected: int) -> bool:
-    """Whether a batch may come where the one before ended."""
-    return base_offset == expected or (base_offset > expected and segment.has_gaps)
+def _is_behind_hole(segment: Segment, base_offset: int, expected: int) -> bool:
+    """Whether a compaction may have removed what was before this batch."""
+    return segment.has_gaps and base_offset > expected
 
 
 def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: int, leader_epoch: int) -> BatchHeader:
@@ -96,7 +96,7 @@ def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: 
         header = read_header(chunk, within)
     except BatchError as error:
         raise DamagedBatch(segment, position, offset, str(error)) from error
-    if not follows(segment, header.base_offset, offset):
+    if header.base_offset != offset and not _is_behind_hole(segment, header.base_offset, offset):
         raise DamagedBatch(segment, position, offset, f"the batch there begins at offset {header.base_offset}")
     if header.leader_epoch < leader_epoch:
         raise DamagedBatch(segment, position, offset, f"epoch {header.leader_epoch} behind epoch {leader_epoch}")
@@ -163,7 +163,7 @@ def cut_to_batches(
 
 
 def _misshape(segment: Segment, position: int, base_offset: int, expected: int, magic: int, size: int, delta: int) -> str:
-    if not follows(segment, base_offset, expected):
+    if base_offset != expected and not _is_behind_hole(segment, base_offset, expected):
         return f"the batch there begins at offset {base_offset}"
     if magic != MAGIC or size < HEADER_SIZE or delta < 0:
         return f"no batch header: magic {magic}, {size} bytes, last offset delta {delta}"

@@ -30,7 +30,7 @@ class PendingSwap:
         self._store = store
         self._keys = keys
         self._directory = directory
-        self._segment = segment
+        self.segment = segment
         self._replaced = list(replaced)
         self._lock = Lock()
         self._is_done = False
@@ -42,8 +42,8 @@ class PendingSwap:
                 return
             self._store.sync()
             finish_swap(self._disk, self._store, self._keys, self._directory)
-            self._segment.path = f"{self._directory}/{file_name(self._segment.base_offset)}"
-            self._segment.is_pinned = False
+            self.segment.path = f"{self._directory}/{file_name(self.segment.base_offset)}"
+            self.segment.is_pinned = False
             for file in self._replaced:  # the space of a large one is given back now, which takes a while
                 file.close()
             self._is_done = True

@@ -6,8 +6,10 @@ producing at an even pace. Afterwards the topic is read from its beginning: each
 
 import json
 import os
+import signal
 import statistics
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -53,8 +55,8 @@ def _on_delivery(taken: list[tuple[float, float]], sent: float, error: object, _
     taken.append((sent, time.monotonic() - sent))
 
 
-def percentiles_ms(taken: list[tuple[float, float]], since: float, until: float) -> dict[str, float]:
-    milliseconds = sorted(1000 * took for sent, took in taken if since <= sent < until)
+def percentiles_ms(taken: list[tuple[float, float]], windows: list[tuple[float, float]]) -> dict[str, float]:
+    milliseconds = sorted(1000 * took for sent, took in taken if any(since <= sent < until for since, until in windows))
     cuts = statistics.quantiles(milliseconds, n=1000, method="inclusive")
     return {
         "p50": round(cuts[499], 2),
@@ -62,6 +64,40 @@ def percentiles_ms(taken: list[tuple[float, float]], since: float, until: float)
         "max": round(milliseconds[-1], 2),
         "count": len(milliseconds),
     }
+
+
+class Turns:
+    """Lets the compacting processes work for a while, and stand still for as long, in turn.
+
+    On a machine that others use as well, only what is measured at nearly the same time can be compared.
+    """
+
+    def __init__(self, cluster: LocalCluster, seconds: float) -> None:
+        self._nodes = [cluster.pid(node.node_id) for node in cluster.nodes]
+        self._seconds = seconds
+        self._turned = time.monotonic()
+        self._is_still = False
+        self.busy: list[tuple[float, float]] = []
+        self.still: list[tuple[float, float]] = []
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if self._seconds and now - self._turned >= self._seconds:
+            self.end()
+            self._is_still = not self._is_still
+            self._tell(signal.SIGSTOP if self._is_still else signal.SIGCONT)
+
+    def end(self) -> None:
+        """Close the present turn, and let everybody go on."""
+        now = time.monotonic()
+        (self.still if self._is_still else self.busy).append((self._turned, now))
+        self._turned = now
+        self._tell(signal.SIGCONT)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for pid in (child for node in self._nodes if node is not None for child in _children_of(node)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 class Memory:
@@ -119,7 +155,7 @@ def fill(bootstrap: str, records: int, keys: int, size: int) -> dict[bytes, int]
     return last
 
 
-def compacted(cluster: LocalCluster, memory: Memory, timeout_s: float) -> float:
+def compacted(cluster: LocalCluster, memory: Memory, turns: Turns, timeout_s: float) -> float:
     """Seconds until every replica has done it. Looks with as little work as it can: the machine is being measured."""
     bootstrap, request, begun = cluster.bootstrap_servers, int(time.time() * 1000), time.monotonic()
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
@@ -127,9 +163,11 @@ def compacted(cluster: LocalCluster, memory: Memory, timeout_s: float) -> float:
     seen = 0
     while time.monotonic() < begun + timeout_s:
         memory.look()
+        turns.look()
         passes = [cluster.log(node.node_id).count(f"{FILLED}-0: compacted up to") for node in cluster.nodes]
         if min(passes) > 0 and sum(passes) > seen:
             seen, ended = sum(passes), time.monotonic()
+            turns.end()
             states = states_of(FILLED, bootstrap)
             if len(states) == 3 and all(one["request_met"] == request for ones in states.values() for one in ones):
                 return ended - begun
@@ -165,8 +203,11 @@ def check_content(bootstrap: str, last: dict[bytes, int]) -> int:
 @click.option("--segment-mb", default=256, show_default=True)
 @click.option("--per-s", default=200.0, show_default=True, help="Records that the other producer sends.")
 @click.option("--baseline-s", default=20.0, show_default=True, help="How long it is watched without a compaction.")
+@click.option("--turns-s", default=0.0, help="Compact for so long, stand still for so long, in turn; 0: go through.")
 @click.option("--timeout-s", default=1800.0, show_default=True)
-def command(records: int, keys: int, size: int, segment_mb: int, per_s: float, baseline_s: float, timeout_s: float) -> None:
+def command(
+    records: int, keys: int, size: int, segment_mb: int, per_s: float, baseline_s: float, turns_s: float, timeout_s: float
+) -> None:
     """Memory and time of a compaction, and what producers of another topic notice of it."""
     with LocalCluster(nodes=3, settings={"leader_rebalance_interval_s": 0}) as cluster:
         bootstrap = cluster.bootstrap_servers
@@ -185,10 +226,12 @@ def command(records: int, keys: int, size: int, segment_mb: int, per_s: float, b
             memory = Memory(cluster)
             time.sleep(baseline_s)
             busy_from = time.monotonic()
-            taken_s = compacted(cluster, memory, timeout_s)
+            turns = Turns(cluster, turns_s)
+            taken_s = compacted(cluster, memory, turns, timeout_s)
             crew.tell_to_end()
             (taken,) = crew.results(60)
-        quiet, busy = percentiles_ms(taken, quiet_from, busy_from), percentiles_ms(taken, busy_from, busy_from + taken_s)
+        quiet = percentiles_ms(taken, turns.still or [(quiet_from, busy_from)])
+        busy = percentiles_ms(taken, turns.busy)
         left = check_content(bootstrap, last)
         result = {
             "records": records,

@@ -1,4 +1,4 @@
-"""The shell around compaction, with real partitions on a simulated disk and virtual time: whose turn it is, what comes between."""
+"""The shell around compaction, with real partitions on a simulated disk and virtual time: whose turn it is, and what follows."""
 
 import asyncio
 import random

@@ -35,8 +35,8 @@ COMPACTION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.record_filter:RecordFilter.left_of",
-                "e60494e2b397",
-                ("if is_last or self._is_needed(", "if self._is_needed("),
+                "2ab33f25bb49",
+                ("if not is_last and not self._is_needed(", "if not self._is_needed("),
             ),
         ),
         seeds=20,
@@ -46,7 +46,7 @@ COMPACTION: tuple[Mutant, ...] = (
         name="swaps-before-the-store-knows",
         breaks="A file takes the place of others when the store durably says so.",
         needs="A power cut right after a swap.",
-        edits=(edit("quorumlog.partitions.swap:PendingSwap.finish", "e2b5de6937e9", ("        self._store.sync()\n", "")),),
+        edits=(edit("quorumlog.partitions.swap:PendingSwap.finish", "f1b7b346f111", ("        self._store.sync()\n", "")),),
         seeds=len(UNIT_TESTS),
         judge="unit",
     ),
