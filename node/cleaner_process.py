@@ -21,6 +21,7 @@ from quorumlog.wire.batches import BatchError
 from .cleaner_frames import Closed, job_of, read_frame, tell, write_frame
 
 LOWEST_PRIORITY = 19
+SLEEP_LEAST_S, SLEEP_MOST_S = 0.01, 0.25
 
 
 class FilesBeside:
@@ -52,23 +53,28 @@ class FilesBeside:
 
 
 class Pace:
-    """Sleeps so that no more bytes a second are read and written than is allowed."""
+    """Sleeps so that no more bytes a second are read and written than is allowed, and for as long as the node lives."""
 
     def __init__(self, bytes_per_s: float) -> None:
         self._bytes_per_s = bytes_per_s
+        self._parent = os.getppid()
         self._free_at = time.monotonic()
 
     def after(self, size: int) -> None:
-        now = time.monotonic()
-        self._free_at = max(now, self._free_at) + size / self._bytes_per_s
-        if self._free_at - now > 0.01:
-            time.sleep(self._free_at - now)
+        """Raises Closed when the node is gone: what is made now would be nobody's."""
+        self._free_at = max(time.monotonic(), self._free_at) + size / self._bytes_per_s
+        while True:
+            if os.getppid() != self._parent:
+                raise Closed
+            left_s = self._free_at - time.monotonic()
+            if left_s < SLEEP_LEAST_S:
+                return
+            time.sleep(min(left_s, SLEEP_MOST_S))
 
 
 def main(root: str) -> None:
     """Until the node closes the pipe, or is gone."""
     take_only_what_is_left()
-    parent = os.getppid()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints does not end up among the frames
 
@@ -79,7 +85,7 @@ def main(root: str) -> None:
         while True:
             head, _ = read_frame(sys.stdin.buffer)
             try:
-                _run(job_of(head), FilesBeside(root), Pace(head["bytes_per_s"]), parent, write)
+                _run(job_of(head), FilesBeside(root), Pace(head["bytes_per_s"]), write)
             except DamagedBatch as bad:
                 write({"damaged": [bad.segment.base_offset, bad.position, bad.offset, bad.reason]})
             except (StorageError, BatchError, OSError) as error:
@@ -93,10 +99,8 @@ def take_only_what_is_left() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _run(job: CleaningJob, files: FilesBeside, pace: Pace, parent: int, write: Any) -> None:
+def _run(job: CleaningJob, files: FilesBeside, pace: Pace, write: Any) -> None:
     for step in clean(job, files):
-        if os.getppid() != parent:
-            raise Closed
         if isinstance(step, int):
             pace.after(step)
         else:
