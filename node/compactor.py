@@ -10,7 +10,8 @@ Compactor._run -> Partition.cleaning_urgency          whose turn is it?
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from quorumlog.host.ports import Clock, KVStore, Worker
 from quorumlog.partitions.cleaning import CleanedLog
@@ -78,6 +79,13 @@ class Compactor:
     def threads(self) -> int:
         return int(self.setting("log.cleaner.threads"))
 
+    @property
+    def bytes_per_s(self) -> float:
+        return float(self.setting("log.cleaner.io.max.bytes.per.second"))
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._tasks.spawn(work, name)
+
     async def stopped(self, partition: Partition) -> None:
         """Return when nothing works on this log any more, and nothing will: it is retired."""
         for runner in self._runners:
@@ -144,9 +152,14 @@ class _Runner:
         self.partition: Partition | None = None
         self.task: asyncio.Task[None] | None = None
         self._is_over = False
+        self._is_hurried = False
+        self._bytes_per_s = 0.0  # of what is being done
 
     def wake(self) -> None:
         self._wake.set()
+        if self.partition is not None and self._bytes_per_s not in (0.0, self._owner.bytes_per_s):
+            self._is_hurried = True  # or slowed down: what it works on is begun again at the new rate
+            self._owner.spawn(self._cleaner.stop(), "compaction at another rate")
 
     async def run(self) -> None:
         owner = self._owner
@@ -180,6 +193,7 @@ class _Runner:
             if cleaning is not None:
                 await self._work(partition, cleaning)
         finally:
+            self._bytes_per_s, self._is_hurried = 0.0, False
             self.partition = None
             self._idle.set()
 
@@ -194,7 +208,8 @@ class _Runner:
 
     async def _work(self, partition: Partition, cleaning: Cleaning) -> None:
         owner = self._owner
-        self._cleaner.begin(cleaning.job, bytes_per_s=float(owner.setting("log.cleaner.io.max.bytes.per.second")))
+        self._bytes_per_s = owner.bytes_per_s
+        self._cleaner.begin(cleaning.job, bytes_per_s=self._bytes_per_s)
         try:
             while not isinstance(done := await self._cleaner.next(), CleanedLog):
                 finish = partition.swap_in(cleaning, done) if owner.holds(partition) else None
@@ -214,6 +229,6 @@ class _Runner:
     async def _give_up(self, partition: Partition, reason: Exception) -> None:
         await self._cleaner.stop()
         partition.abandon_cleaning()
-        if not self._is_over and self._owner.holds(partition):
+        if not (self._is_over or self._is_hurried) and self._owner.holds(partition):
             logger.warning("%s: not compacted: %s", partition.tp, reason)
             self._owner.spare(partition)

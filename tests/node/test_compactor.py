@@ -171,6 +171,23 @@ def test_a_log_that_goes_is_let_go_of_first() -> None:
     driven(drive)
 
 
+def test_another_rate_counts_at_once() -> None:
+    """What was begun at a crawl is begun again, and that is no failure."""
+
+    async def drive(stage: Stage) -> None:
+        partition = stage.add(1, values=60)
+        stage.compactor.start()
+        await asyncio.sleep(50)
+        assert stage.compactor.passes == 0
+        stage.settings["log.cleaner.io.max.bytes.per.second"] = "1e300"
+        stage.compactor.wake()
+        await asyncio.sleep(1300)
+        assert len(records(partition)) < 20
+        assert (stage.compactor.passes, stage.compactor.failures) == (1, 0)
+
+    driven(drive, log_cleaner_io_max_bytes_per_second="1")
+
+
 def test_as_many_logs_at_a_time_as_there_are_threads() -> None:
     """The number may change while the node runs, and with it the memory that each pass gets."""
 
