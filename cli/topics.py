@@ -7,12 +7,11 @@ import click
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented there, but not exported as mypy wants it
     AdminClient,
-    ConfigResource,
     ConfigSource,
     NewTopic,
-    ResourceType,
 )
 
+from quorumlog.cli.compaction import States, compact, moment, states_of, topic_settings
 from quorumlog.cli.kafka import (
     REQUEST_TIMEOUT_S,
     admin_client,
@@ -35,7 +34,7 @@ def topics() -> None:
     """Create, list, describe, change, delete and move topics."""
 
 
-for command in (move, moves, elect, alter, add_partitions, delete_records):
+for command in (move, moves, elect, alter, add_partitions, delete_records, compact):
     topics.add_command(command)
 
 
@@ -109,16 +108,25 @@ def _summary(name: str, topic: Any) -> dict[str, Any]:
 @bootstrap_option
 @output_option
 def describe(name: str, bootstrap_servers: str, output: str) -> None:
-    """Show the partitions of topic NAME, and the settings that were made for it."""
+    """Show the partitions of topic NAME, and the settings that were made for it.
+
+    Of a compacted topic also how much of each partition is not compacted yet, and when it last was, on its leader (on each node
+    with --output json).
+    """
     with errors_in_one_line(bootstrap_servers):
         client = admin_client(bootstrap_servers)
-        description = _describe(name, topic_metadata(client, name), _own_settings(client, name))
+        topic, described = topic_metadata(client, name), topic_settings(client, name)
+        description = _describe(name, topic, _own(described))
+        is_compacted = "compact" in described["cleanup.policy"].value
+        if is_compacted:
+            _add_compactions(description["partitions"], states_of(name, bootstrap_servers))
     if output == "json":
         print_json(description)
         return
     settings = " ".join(f"{key}={value}" for key, value in description["config"].items())
     click.echo(f"{name}: {len(description['partitions'])} partitions{', ' * bool(settings)}{settings}")
-    print_rows(description["partitions"], output, columns=("partition", "leader", "replicas", "in_sync"))
+    compactions = ("dirty", "compacted") if is_compacted else ()
+    print_rows(description["partitions"], output, columns=("partition", "leader", "replicas", "in_sync", *compactions))
 
 
 def _describe(name: str, topic: Any, settings: dict[str, str]) -> dict[str, Any]:
@@ -139,13 +147,20 @@ def partition_rows(topic: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _own_settings(client: AdminClient, name: str) -> dict[str, str]:
-    resource = ConfigResource(ResourceType.TOPIC, name)
-    described = patiently(
-        lambda: client.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)[resource].result(2 * REQUEST_TIMEOUT_S)
-    )
+def _add_compactions(partitions: Sequence[dict[str, Any]], states: States) -> None:
+    for row in partitions:
+        told = {node: one for node, ones in states.items() for one in ones if one["partition"] == row["partition"]}
+        at_leader = told.get(row["leader"])
+        row["dirty"] = at_leader["dirty_ratio"] if at_leader else None
+        row["compacted"] = moment(at_leader["last_run_ms"]) if at_leader else None
+        row["compactions"] = [
+            {"node": node, "dirty_ratio": one["dirty_ratio"], "last_run_ms": one["last_run_ms"]} for node, one in told.items()
+        ]
+
+
+def _own(settings: dict[str, Any]) -> dict[str, str]:
     own = ConfigSource.DYNAMIC_TOPIC_CONFIG.value
-    return {key: entry.value for key, entry in sorted(described.items()) if entry.source == own}
+    return {key: entry.value for key, entry in sorted(settings.items()) if entry.source == own}
 
 
 @topics.command()

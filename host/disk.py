@@ -171,11 +171,13 @@ class RealDisk:
 class RealFile:
     """Implements `DiskFile` over one descriptor in append mode."""
 
-    def __init__(self, path: str, full_path: str, *, on_failed_sync: Callable[[], None]) -> None:
+    def __init__(
+        self, path: str, full_path: str, *, on_failed_sync: Callable[[], None], flags: int = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    ) -> None:
         self.path = path
         self._on_failed_sync = on_failed_sync
         with _storage_errors("open", path):
-            self._fd = os.open(full_path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            self._fd = os.open(full_path, flags | os.O_CLOEXEC, 0o640)
             status = os.fstat(self._fd)
         self._size = status.st_size
         self.device = status.st_dev

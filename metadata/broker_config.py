@@ -9,6 +9,7 @@ from dataclasses import replace
 from .group_config import COORDINATOR_SETTINGS
 from .image import CLUSTER_DEFAULT, Image
 from .settings import (
+    DOUBLE_MAX,
     INT_MAX,
     LONG_MAX,
     ConfigDescription,
@@ -38,6 +39,10 @@ def _rate(who: str) -> Setting:
     return Setting(name, SettingType.LONG, str(LONG_MAX), documentation, name)
 
 
+def _cleaner(name: str, kind: SettingType, default: str, documentation: str, *, least: int = 0, most: int = LONG_MAX) -> Setting:
+    return Setting(name, kind, default, documentation, name, least=least, most=most)
+
+
 def _fixed(
     name: str, kind: SettingType, default: str, documentation: str, *, least: int = 0, most: int = INT_MAX, bare: bool = False
 ) -> Setting:
@@ -56,12 +61,13 @@ def _fixed(
     )
 
 
-BOOLEAN, STRING, INT, LONG, LIST = (
+BOOLEAN, STRING, INT, LONG, LIST, DOUBLE = (
     SettingType.BOOLEAN,
     SettingType.STRING,
     SettingType.INT,
     SettingType.LONG,
     SettingType.LIST,
+    SettingType.DOUBLE,
 )
 
 BROKER_SETTINGS = table_of(
@@ -78,6 +84,31 @@ BROKER_SETTINGS = table_of(
             "replica.alter.log.dirs.io.max.bytes.per.second",
             least=1,
         ),
+        _cleaner("log.cleaner.threads", INT, "1", "Logs of a node that are compacted at the same time.", most=INT_MAX),
+        _cleaner(
+            "log.cleaner.dedupe.buffer.size",
+            LONG,
+            "134217728",
+            "Bytes for the keys that all compactions of a node may hold at a time, 24 each; more keys take more passes.",
+        ),
+        _cleaner("log.cleaner.io.buffer.load.factor", DOUBLE, "0.9", "How full that memory may be.", most=1),
+        _cleaner(
+            "log.cleaner.io.buffer.size",
+            INT,
+            "524288",
+            "Kept and shown, without effect: a compaction reads a mebibyte at a time.",
+            most=INT_MAX,
+        ),
+        _cleaner(
+            "log.cleaner.io.max.bytes.per.second",
+            DOUBLE,
+            "1.7976931348623157E308",
+            "Bytes a second that a compaction may read and write, both counted; it has the lowest priority anyhow.",
+            least=1,
+            most=DOUBLE_MAX,
+        ),
+        _cleaner("log.cleaner.backoff.ms", LONG, "15000", "How often a node looks for logs to compact when it has none."),
+        _fixed("log.cleaner.enable", BOOLEAN, "true", "Kept and shown: topics with cleanup.policy=compact are compacted."),
         _fixed("advertised.listeners", LIST, "", "How clients reach this node.", bare=True),
         _fixed("auto.create.topics.enable", BOOLEAN, "true", "Whether asking for the metadata of an unknown topic creates it."),
         _fixed("auto.leader.rebalance.enable", BOOLEAN, "true", "Whether leadership is given back to preferred replicas."),

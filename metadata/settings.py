@@ -5,6 +5,7 @@ broker's static configuration, the default. `topic_config.py` and `broker_config
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,6 +17,7 @@ from .image import CLUSTER_DEFAULT, Image
 Value = int | float | bool | str
 LONG_MAX = 2**63 - 1
 INT_MAX = 2**31 - 1
+DOUBLE_MAX = int(sys.float_info.max)
 SHORT_MAX = 2**15 - 1
 TEXT_LENGTH_MAX = 64 * 1024
 DECIMAL = re.compile(r"[0-9]*\.?[0-9]+([eE]-?[0-9]{1,3})?|[0-9]+\.")
@@ -106,7 +108,7 @@ class Setting:
                 gaps = "".join(f", but not {gap}" for gap in self.gaps)
                 return f"a whole number from {self.least} to {self.most}{gaps}"
             case SettingType.DOUBLE:
-                return f"a number from {self.least} to {self.most}"
+                return f"a number from {self.least}" + (f" to {self.most}" if self.most < DOUBLE_MAX else "")
             case SettingType.BOOLEAN:
                 return " or ".join(word for word in ("true", "false") if word not in self.not_yet)
             case _:

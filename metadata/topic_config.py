@@ -41,6 +41,11 @@ class TopicConfig:
     message_timestamp_before_max_ms: int = LONG_MAX
     message_timestamp_after_max_ms: int = 3_600_000
     unclean_leader_election_enable: bool = False
+    delete_retention_ms: int = 86_400_000
+    min_cleanable_dirty_ratio: float = 0.5
+    min_compaction_lag_ms: int = 0
+    max_compaction_lag_ms: int = LONG_MAX
+    quorumlog_compaction_request: int = 0
     compression_type: str = "producer"
     compression_gzip_level: int = -1
     compression_lz4_level: int = 9
@@ -61,8 +66,7 @@ MIN_INSYNC_REPLICAS = "min.insync.replicas"
 UNCLEAN_LEADER_ELECTION = "unclean.leader.election.enable"
 MIN_COMPACTION_LAG = "min.compaction.lag.ms"
 MAX_COMPACTION_LAG = "max.compaction.lag.ms"
-
-LATER = "Kept and shown; takes effect with compaction, which is not there yet."
+COMPACTION_REQUEST = "quorumlog.compaction.request"
 
 
 def _number(name: str, default: int, documentation: str, broker_name: str, *, least: int = 0, most: int = INT_MAX) -> Setting:
@@ -91,8 +95,8 @@ TOPIC_SETTINGS = table_of(
             CLEANUP_POLICY,
             SettingType.LIST,
             "delete",
-            "What happens to old records: delete removes segments by age and size; compact keeps the last of each key, and "
-            "demands that each record has one. Without delete nothing is removed; old values of keys are not removed yet.",
+            "What happens to old records: delete removes segments by age and size; compact removes values of keys that have a "
+            "later one, and demands that each record has a key. Both together do both, nothing keeps everything.",
             "log.cleanup.policy",
             choices=("compact", "delete"),
             may_be_empty=True,
@@ -129,7 +133,7 @@ TOPIC_SETTINGS = table_of(
         _long(
             "delete.retention.ms",
             86_400_000,
-            f"How long a compacted topic keeps that a key was deleted. {LATER}",
+            "How long a compacted topic goes on telling that a key was deleted, by a record without a value.",
             "log.cleaner.delete.retention.ms",
         ),
         _long(
@@ -174,7 +178,7 @@ TOPIC_SETTINGS = table_of(
         _long(
             MAX_COMPACTION_LAG,
             LONG_MAX,
-            f"Longest time that a record may wait for compaction. {LATER}",
+            "Longest time that a record may wait for compaction, counted from when its segment was begun.",
             "log.cleaner.max.compaction.lag.ms",
             least=1,
         ),
@@ -208,14 +212,14 @@ TOPIC_SETTINGS = table_of(
             "min.cleanable.dirty.ratio",
             SettingType.DOUBLE,
             "0.5",
-            f"Part of the log that is not yet compacted when compaction begins. {LATER}",
+            "Compaction begins when more than this part of the log, without its active segment, is not compacted.",
             "log.cleaner.min.cleanable.ratio",
             most=1,
         ),
         _long(
             MIN_COMPACTION_LAG,
             0,
-            f"Shortest time that a record stays before compaction may remove it. {LATER}",
+            "Shortest time that a record stays before compaction may remove it.",
             "log.cleaner.min.compaction.lag.ms",
         ),
         _number(
@@ -231,6 +235,13 @@ TOPIC_SETTINGS = table_of(
             "false",
             "Kept and shown, without effect: segments grow as they are written.",
             "log.preallocate",
+        ),
+        _long(
+            COMPACTION_REQUEST,
+            0,
+            "Each replica that has not met this request yet compacts all it has now, however clean it is. `quorumlog topics "
+            "compact` puts the time there, in ms; any number that was not there before does.",
+            "",
         ),
         Setting(
             "remote.storage.enable",

@@ -127,6 +127,15 @@ class NodeConfig:
     retention_check_interval_ms: int = setting(
         "How often retention and segment age are looked at.", 30_000, least=100, kafka="log.retention.check.interval.ms"
     )
+    log_cleaner_backoff_ms: int = setting(
+        "How often logs to compact are looked for.", 15_000, least=0, kafka="log.cleaner.backoff.ms"
+    )
+    log_cleaner_dedupe_buffer_size: int = setting(
+        "Bytes for the keys of logs that are being compacted; more keys take more passes.",
+        128 << 20,
+        least=1 << 10,
+        kafka="log.cleaner.dedupe.buffer.size",
+    )
     checkpoint_interval_bytes: int = setting(
         "Bytes of log between two index checkpoints; a crash scans at most so much per partition.", 16 << 20, least=4096
     )

@@ -79,6 +79,12 @@ class Metrics:
         self._gauge("partitions.damaged", "With bytes that fail their CRC", lambda: [
             Observation(sum(partition.damage is not None for partition in replicas.by_id.values()))
         ])  # fmt: skip
+        compactor = replicas.compactor
+        if compactor is not None:
+            self._counter("compaction.passes", "Compactions that ended", lambda: [Observation(compactor.passes)])
+            self._counter("compaction.failures", "Compactions that came to nothing", lambda: [Observation(compactor.failures)])
+            self._counter("compaction.read", "Bytes that went in", lambda: [Observation(compactor.bytes_read)], unit="By")
+            self._counter("compaction.kept", "Bytes that came out", lambda: [Observation(compactor.bytes_kept)], unit="By")
         for mark in ("log_end_offset", "high_watermark", "log_start_offset"):
             self._gauge(f"partition.{mark}", f"The {mark.replace('_', ' ')} of each partition", lambda mark=mark: [
                 Observation(getattr(partition, mark), {"topic": partition.tp.topic, "partition": partition.tp.partition})

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from quorumlog.host.ports import Clock, Disk, KVStore, Peers, Worker
+from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.controller import ControllerConfig
 from quorumlog.metadata.image import Endpoint, Image
 from quorumlog.metadata.machine import MetadataMachine
@@ -26,7 +27,9 @@ from quorumlog.raft.quorum import Quorum
 
 from .active_controller import ActiveController
 from .api_table import API_TABLE
+from .cleaners import Cleaner, InlineCleaner
 from .cluster import ClusterView
+from .compactor import Compactor
 from .config import NodeConfig
 from .controller_link import ControllerClient, ControllerServer
 from .dispatch import Dispatcher
@@ -66,6 +69,7 @@ class Host:
     rng: random.Random
     make_worker: Callable[[str], Worker]
     make_driver: Callable[..., QuorumDriver]  # with the arguments of QuorumDriver
+    make_cleaner: Callable[[], Cleaner] | None = None  # None: the node compacts on its own loop
     volume: Callable[[], tuple[int, int]] = lambda: (-1, -1)  # bytes in all and free, where the data are
 
     def new_uuid(self) -> UUID:
@@ -93,6 +97,7 @@ class Node:
         driver = self.quorum if config.is_voter else None
         self.quorum_view = QuorumView(config.node_id, driver, self.cluster, self.controller_client, host.peers)
         self.replicas = self._make_replicas()
+        self.compactor = self._make_compactor()
         self.session = self._make_session(identity)
         self.follower_side.introduce_as(lambda: self.session.broker_epoch)
         self.isr_updates = IsrUpdates(
@@ -188,6 +193,20 @@ class Node:
         self.cluster.subscribe(replicas.on_image)
         return replicas
 
+    def _make_compactor(self) -> Compactor:
+        config, host = self.config, self.host
+        compactor = Compactor(
+            self.replicas,
+            host.store,
+            host.clock,
+            self._tasks,
+            make_cleaner=host.make_cleaner or (lambda: InlineCleaner(host.disk)),
+            make_worker=host.make_worker,
+            setting=lambda name: broker_value(self.cluster.image, name, config.broker_defaults, config.node_id),
+        )
+        self.replicas.compactor = compactor
+        return compactor
+
     def _make_session(self, identity: StorageIdentity) -> BrokerSession:
         config = self.config
         kafka, peer = config.kafka_address, config.peer_address
@@ -244,6 +263,7 @@ class Node:
         self.session.start()
         self.isr_updates.start()
         self._tasks.spawn(self._care(), "retention")
+        self.compactor.start()
 
     async def stop(self) -> None:
         """A clean end: hand over, answer what can be answered, sync, checkpoint."""
@@ -258,6 +278,7 @@ class Node:
         else:
             await self.observer.close()
         self.services.groups.close()
+        await self.compactor.close()
         await self.replicas.close()
         await self._tasks.close()
 

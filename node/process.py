@@ -27,6 +27,7 @@ from quorumlog.raft.thread import QuorumThread
 from quorumlog.wire.codec import prepare
 
 from .api_table import API_TABLE
+from .cleaner_link import ProcessCleaner
 from .config import ConfigError, NodeConfig, parse_address
 from .http import HttpListener
 from .metrics import Metrics
@@ -75,6 +76,7 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
             random.Random(),
             make_worker=ThreadWorker,
             make_driver=QuorumThread,
+            make_cleaner=lambda: ProcessCleaner(disk.root, ThreadWorker("compacting process")),
             volume=disk.volume,
         )
         node = Node(config, host, on_fatal=_stop_at_once)

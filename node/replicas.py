@@ -51,6 +51,18 @@ class Leaders(Protocol):
     def acknowledge(self, partition: Partition) -> None: ...
 
 
+class Compactions(Protocol):
+    """What compacts logs: told when somebody may want it, and when a log goes."""
+
+    passes: int
+    failures: int
+    bytes_read: int
+    bytes_kept: int
+
+    def wake(self) -> None: ...
+    async def stopped(self, partition: Partition) -> None: ...
+
+
 class Replicas:
     def __init__(
         self,
@@ -83,6 +95,7 @@ class Replicas:
         self.followers: Followers | None = None
         self.leaders: Leaders | None = None
         self.coordinators: Coordinators | None = None
+        self.compactor: Compactions | None = None
         self.on_damage: Callable[[Partition], None] | None = None
         self._damage_told: set[PartitionKey] = set()
         self.image: Image | None = None
@@ -298,6 +311,8 @@ class Replicas:
     async def _delete_when_idle(self, partition: Partition) -> None:
         """Files go only when no flush round can hold them any more."""
         await self.flusher.round_over()
+        if self.compactor is not None:
+            await self.compactor.stopped(partition)
         partition.delete()
         key = (partition.topic_id, partition.tp.partition)
         self._deleting.discard(key)
@@ -311,6 +326,8 @@ class Replicas:
                 partition.apply_config(effective_topic_config(image, partition.tp.topic, self.broker_defaults, self.node_id))
                 if partition.high_watermark != old_mark:
                     self.on_high_watermark(partition)
+        if self.compactor is not None:
+            self.compactor.wake()
 
     # --- what the flusher says
 

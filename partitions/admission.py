@@ -55,10 +55,14 @@ def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHead
     return header
 
 
-def admit_fetched(view: memoryview, end_offset: int, start_offset: int, last_epoch: int, leader_epoch: int) -> list[Found]:
-    """The batches a leader sent, if each is sound and they go on where the log ends. Raises BatchError.
+def admit_fetched(
+    view: memoryview, end_offset: int, start_offset: int, last_epoch: int, leader_epoch: int, *, high_watermark: int
+) -> tuple[list[Found], bool]:
+    """The batches a leader sent, and whether they leave offsets out. Raises BatchError, unless each is sound and they go on where
+    the log ends.
 
-    Epochs may not fall, nor exceed the leader's. Into an empty log a batch may come that begins before its start: records were
+    Epochs may not fall, nor exceed the leader's. Offsets may be left out below the leader's high watermark only, where a
+    compaction may have removed what was there. Into an empty log a batch may come that begins before its start: records were
     deleted up to the middle of it.
     """
     first = read_header(view)
@@ -66,8 +70,11 @@ def admit_fetched(view: memoryview, end_offset: int, start_offset: int, last_epo
     if start_offset == end_offset and first.base_offset < end_offset < first.next_offset:
         expected = first.base_offset
     found: list[Found] = []
+    has_gaps = False
     for position, header in iterate_headers(view):
         check_crc(view[position : position + header.size], header)
+        if expected < header.base_offset <= high_watermark:
+            expected, has_gaps = header.base_offset, True
         if header.base_offset != expected or not epoch <= header.leader_epoch <= leader_epoch:
             raise BatchError(
                 f"a batch at offset {header.base_offset} of epoch {header.leader_epoch}, "
@@ -75,7 +82,7 @@ def admit_fetched(view: memoryview, end_offset: int, start_offset: int, last_epo
             )
         found.append(Found(position, header))
         expected, epoch = header.next_offset, header.leader_epoch
-    return found
+    return found, has_gaps
 
 
 def append_time_buffers(records: Buffer, header: BatchHeader, wall_ms: int) -> tuple[BatchHeader, list[Buffer]]:

@@ -16,6 +16,7 @@ which are nearly all, ask the store nothing.
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,14 @@ class _Block:
     def below(self, offset: int) -> "_Block":
         count = bisect_left(self.deltas, offset - self.segment_base)
         return _Block(self.segment_base, self.deltas[:count], self.positions[:count], self.timestamps[:count])
+
+
+def encode_blocks(segment_base: int, entries: Sequence[IndexEntry]) -> Iterator[tuple[int, bytes]]:
+    """The entries of one segment as the store has them: (first offset, block)."""
+    for start in range(0, len(entries), BLOCK_ENTRIES):
+        offsets, positions, timestamps = zip(*entries[start : start + BLOCK_ENTRIES], strict=True)
+        deltas = tuple(offset - segment_base for offset in offsets)
+        yield offsets[0], _Block(segment_base, deltas, positions, timestamps).encode()
 
 
 class OffsetIndex:
@@ -155,6 +164,17 @@ class OffsetIndex:
         self._stored_count = max(0, self._stored_count - count)
         self._cached = None
         batch.delete_range(self._keys.index(0), self._keys.index(segment_base))
+
+    def replace(self, base_offset: int, end_offset: int, blocks: Sequence[tuple[int, bytes]], batch: WriteBatch) -> None:
+        """Other entries for what lies between; all before them is durable, and forgotten here for the store to tell."""
+        self.drain(batch, below=base_offset, all_entries=True)
+        count = bisect_left(self._offsets, end_offset)
+        self._delete_front(count)
+        self._stored_count = max(0, self._stored_count - count)
+        self._cached = None
+        batch.delete_range(self._keys.index(base_offset), self._keys.index(end_offset))
+        for first_offset, block in blocks:
+            batch.put(self._keys.index(first_offset), block)
 
     def _put_block(self, batch: WriteBatch, start: int, end: int) -> None:
         base = self._bases[start]

@@ -15,6 +15,12 @@ again shares nothing with its namesake; `delete_range` of a partition's prefix r
     e     leader epoch uint32  EPOCH: first offset of the epoch                    until retention or truncation
     p     offset int64         producers as they were before `offset` (see         the newest few, and one a segment
                                producers.py)
+    k     -                    COMPACTION: version, whether batches may be         from the first compaction on, here or
+                               missing between others, end of the clean part,      at a leader that was copied
+                               when the last pass ended (ms), the last request
+                               that was met
+    x     -                    SWAP: version, base offset and end of the segments  from when the new segment counts until
+                               that one takes the place of                         the names in the directory say so
 
 The store's writes are durable in the order they were made, so a power cut leaves an old state of all this, never a mixed one.
 Older than the log is harmless: recovery then scans more. Newer than the log never happens to `c`, which is written after the
@@ -33,6 +39,8 @@ LOG_START = struct.Struct(">Bq")
 TRUNCATION = struct.Struct(">BQq")
 SEGMENT = struct.Struct(">Bqqqq")
 EPOCH = struct.Struct(">q")
+COMPACTION = struct.Struct(">BBqqq")
+SWAP = struct.Struct(">Bqq")
 
 _PREFIX = b"part/"
 _OFFSET = struct.Struct(">q")
@@ -42,13 +50,15 @@ _NUMBER = struct.Struct(">I")
 class Keys:
     """The keys of one partition."""
 
-    __slots__ = ("checkpoint", "log_start", "prefix", "truncation")
+    __slots__ = ("checkpoint", "compaction", "log_start", "prefix", "swap", "truncation")
 
     def __init__(self, topic_id: UUID, partition: int) -> None:
         self.prefix = _PREFIX + topic_id.bytes + _NUMBER.pack(partition)
         self.checkpoint = self.prefix + b"c"
         self.log_start = self.prefix + b"l"
         self.truncation = self.prefix + b"t"
+        self.compaction = self.prefix + b"k"
+        self.swap = self.prefix + b"x"
 
     def segment(self, base_offset: int) -> bytes:
         return self.prefix + b"s" + _OFFSET.pack(base_offset)
@@ -152,3 +162,34 @@ def read_segments(store: KVStore, keys: Keys) -> dict[int, SegmentRecord]:
     """The catalogue: what is known of each segment, by base offset."""
     pairs = store.scan(keys.segment(0), keys.end_of(b"s"))
     return {keys.number_of(key): SegmentRecord(*SEGMENT.unpack(value)[1:]) for key, value in pairs}
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionRecord:
+    """What is remembered of the compactions of a log."""
+
+    has_gaps: bool = False  # batches may be missing between others
+    cleaned_to: int = 0  # below this offset each key is there once
+    last_run_ms: int = -1
+    request_met: int = 0  # the last value of `quorumlog.compaction.request` that was
+
+
+def put_compaction(batch: WriteBatch, keys: Keys, value: CompactionRecord) -> None:
+    batch.put(keys.compaction, COMPACTION.pack(VERSION, value.has_gaps, value.cleaned_to, value.last_run_ms, value.request_met))
+
+
+def read_compaction(store: KVStore, keys: Keys) -> CompactionRecord:
+    stored = store.get(keys.compaction)
+    if stored is None:
+        return CompactionRecord()
+    _, has_gaps, cleaned_to, last_run_ms, request_met = COMPACTION.unpack(stored)
+    return CompactionRecord(bool(has_gaps), cleaned_to, last_run_ms, request_met)
+
+
+def put_swap(batch: WriteBatch, keys: Keys, base_offset: int, end_offset: int) -> None:
+    batch.put(keys.swap, SWAP.pack(VERSION, base_offset, end_offset))
+
+
+def read_swap(store: KVStore, keys: Keys) -> tuple[int, int] | None:
+    stored = store.get(keys.swap)
+    return SWAP.unpack(stored)[1:] if stored is not None else None

@@ -9,23 +9,38 @@ The disk and the store fail separately, so every change keeps an order:
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from quorumlog.host.ports import Buffer, Disk, DiskFile, KVStore, StorageError, WriteBatch
 from quorumlog.wire.batches import HEADER_SIZE, NO_TIMESTAMP, BatchHeader
 from quorumlog.wire.ids import TopicPartition
 
+from .cleaning import CleanedGroup
 from .epochs import LeaderEpochs
-from .index import BLOCK_ENTRIES, OffsetIndex
-from .keys import Checkpoint, Keys, SegmentRecord, put_checkpoint, put_log_start, put_segment, put_truncation, read_truncation
+from .index import BLOCK_ENTRIES, IndexEntry, OffsetIndex
+from .keys import (
+    Checkpoint,
+    CompactionRecord,
+    Keys,
+    SegmentRecord,
+    put_checkpoint,
+    put_compaction,
+    put_log_start,
+    put_segment,
+    put_swap,
+    put_truncation,
+    read_compaction,
+    read_truncation,
+)
 from .producers import ProducerStates
 from .scan import DamagedBatch, Found, cut_to_batches, walk
-from .segment import Segment, base_offset_of
+from .segment import RELATIVE_OFFSET_MAX, Segment, base_offset_of, cleaned_name
+from .swap import PendingSwap
 
 LOGS_DIRECTORY = "logs"
 OPEN_SEGMENTS_MAX = 8  # files of rolled segments kept open for readers
 SNAPSHOTS_KEPT = 4
-RELATIVE_OFFSET_MAX = 2**31 - 1  # an index entry counts from its segment's base offset
 _TOPIC_NAME_MAX = 180  # a file name has at most 255 bytes, and the topic id already tells topics apart
 
 
@@ -74,6 +89,9 @@ class Log:
         self.start_offset = 0
         self.end_offset = 0
         self.truncations = read_truncation(store, keys)[0]
+        self.compaction = read_compaction(store, keys)
+        self.swaps = 0  # since it was opened
+        self._swap: PendingSwap | None = None
         self.directory_is_dirty = False
         self.is_new = False  # neither its directory nor what the store has of it is durable: the first flush sees to that
         self.flush_is_running = False
@@ -183,12 +201,14 @@ class Log:
 
         With `at_damage` the cut goes before the first damaged batch on the way. Raises DamagedBatch, before the cut or after.
         """
+        self.settle_swap()
         segment, position, offset, max_timestamp = self._cut_place(offset, at_damage=at_damage)
         if offset < self.start_offset:  # the log starts inside the batch that goes
             self.reset(self.start_offset, wall_ms)
             return
         batch = WriteBatch()
         self._put_truncation(batch, offset)
+        self._lower_cleaned(batch, offset)
         self.forget_from(batch, offset)
         self.store.write(batch)
         self.store.sync()
@@ -199,11 +219,13 @@ class Log:
 
     def reset(self, offset: int, wall_ms: int) -> None:
         """Drop everything and begin again at `offset`."""
+        self.settle_swap()
         batch = WriteBatch()
         self._put_truncation(batch, 0)
         self.forget_from(batch, 0)
         put_checkpoint(batch, self.keys, Checkpoint(0, 0, self.truncations))
         put_log_start(batch, self.keys, offset)
+        self._lower_cleaned(batch, 0)
         self.store.write(batch)
         self.store.sync()
         self._drop_segments(self.segments)
@@ -254,6 +276,7 @@ class Log:
     def raise_start(self, offset: int) -> int:
         """Make `offset` the first one that can be read, and delete the segments below it. The number of segments deleted."""
         assert self.start_offset <= offset <= self.end_offset, (self.start_offset, offset, self.end_offset)
+        self.settle_swap()
         self.start_offset = offset
         doomed = [segment for segment in self.segments[:-1] if segment.next_offset <= offset]
         batch = WriteBatch()
@@ -272,6 +295,59 @@ class Log:
         self.adopt(self.segments[len(doomed) :])
         self.directory_is_dirty = True
         return len(doomed)
+
+    # --- compacting
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether batches may be missing between others: a compaction took them, here or at the leader whom we copied."""
+        return self.compaction.has_gaps
+
+    def set_compaction(self, value: CompactionRecord, batch: WriteBatch) -> None:
+        self.compaction = value
+        put_compaction(batch, self.keys, value)
+        for segment in self.segments:
+            segment.has_gaps = value.has_gaps
+
+    def allow_gaps(self) -> None:
+        """The next batches leave some out. Durable on return: a start that did not know would take the log for damaged."""
+        if not self.has_gaps:
+            batch = WriteBatch()
+            self.set_compaction(replace(self.compaction, has_gaps=True), batch)
+            self.store.write(batch)
+            self.store.sync()
+
+    def swap_in(self, old: Sequence[Segment], cleaned: CleanedGroup) -> PendingSwap:
+        """Let a compacted segment take the place of these. It does at once for readers; what is returned is to be finished, and
+        blocks for a while.
+        """
+        self.settle_swap()
+        at = self.segments.index(old[0])
+        segment = Segment(self.disk, self.directory, cleaned.base_offset, created_ms=cleaned.created_ms, has_gaps=True)
+        segment.next_offset, segment.size, segment.max_timestamp = cleaned.next_offset, cleaned.size, cleaned.max_timestamp
+        segment.path, segment.is_pinned = f"{self.directory}/{cleaned_name(cleaned.base_offset)}", True
+        assert segment.file.size() == cleaned.size, f"{segment.path} has {segment.file.size()} bytes, expected {cleaned.size}"
+        held = [file for file in map(self._release_for_good, old) if file is not None]
+        batch = WriteBatch()
+        put_swap(batch, self.keys, cleaned.base_offset, cleaned.next_offset)
+        batch.delete_range(self.keys.segment(cleaned.base_offset), self.keys.segment(cleaned.next_offset))
+        put_segment(batch, self.keys, cleaned.base_offset, _record(segment))
+        self.index.replace(cleaned.base_offset, cleaned.next_offset, cleaned.index_blocks, batch)
+        self.set_compaction(replace(self.compaction, has_gaps=True), batch)
+        self.store.write(batch)
+        self.adopt([*self.segments[:at], segment, *self.segments[at + len(old) :]])
+        self.swaps += 1
+        self._swap = PendingSwap(self.disk, self.store, self.keys, self.directory, segment, held)
+        return self._swap
+
+    def settle_swap(self) -> None:
+        """Let all names be what they are to be: the work on this log is over, or files are about to be cut or removed."""
+        if self._swap is not None:
+            self._swap.finish()
+            file = self._swap.segment.release()  # whoever reads it opens it again, by its name
+            if file is not None:
+                file.close()
+            self._swap = None
 
     # --- making durable
 
@@ -306,6 +382,7 @@ class Log:
         self.put_snapshot(batch, self.end_offset)
 
     def close(self) -> None:
+        self.settle_swap()
         for segment in self.segments:
             self._retire_file(segment)
         if not self.flush_is_running:
@@ -377,7 +454,7 @@ class Log:
         for item in run:
             self._note_epoch(item.header)
             self._note_index(item.header, active, item.position + offset_in_file, max_timestamp)
-            max_timestamp = max(max_timestamp, item.header.max_timestamp)
+            max_timestamp = max(max_timestamp, item.header.newest_timestamp)
             if item.header.is_idempotent:
                 self.producers.update(item.header, wall_ms)
         end = last.position + last.header.size
@@ -417,7 +494,7 @@ class Log:
         self._bytes_since_entry += header.size
 
     def _add_segment(self, base_offset: int, wall_ms: int) -> None:
-        segment = Segment(self.disk, self.directory, base_offset, created_ms=wall_ms)
+        segment = Segment(self.disk, self.directory, base_offset, created_ms=wall_ms, has_gaps=self.has_gaps)
         file = segment.file
         assert file.size() == 0, f"{segment.path} should be new and has {file.size()} bytes"
         batch = WriteBatch()
@@ -427,6 +504,20 @@ class Log:
         self.directory_is_dirty = True
         self._bytes_since_entry = 0
 
+    def _lower_cleaned(self, batch: WriteBatch, offset: int) -> None:
+        """What comes at and behind the offset is new."""
+        if self.compaction.cleaned_to > offset:
+            self.set_compaction(replace(self.compaction, cleaned_to=offset), batch)
+
+    def _release_for_good(self, segment: Segment) -> DiskFile | None:
+        """The segment's open file, unless a flush may be syncing it: then it is closed after that."""
+        self._unsynced.pop(segment, None)
+        self._opened.pop(segment, None)
+        if self.flush_is_running:
+            self._retire_file(segment)
+            return None
+        return segment.release()
+
     def _put_truncation(self, batch: WriteBatch, offset: int) -> None:
         self.truncations = put_truncation(batch, self.store, self.keys, offset, flush_is_running=self.flush_is_running)
 
@@ -434,12 +525,15 @@ class Log:
         """(segment, position, offset, max timestamp) where the log would be cut to end at `offset` at the latest."""
         segment = self.segment_at(offset)
         entry = self.index.floor(segment.base_offset, offset)
-        max_timestamp = entry.max_timestamp
+        if segment.has_gaps:  # where the batch before the cut ends, no entry tells
+            entry = IndexEntry(segment.base_offset, 0, NO_TIMESTAMP)
+        max_timestamp, end = entry.max_timestamp, entry.offset
         try:
             for found in walk(segment, position=entry.position, offset=entry.offset, verify=True):
                 if found.header.next_offset > offset:
-                    return segment, found.position, found.header.base_offset, max_timestamp
-                max_timestamp = max(max_timestamp, found.header.max_timestamp)
+                    return segment, found.position, end, max_timestamp
+                max_timestamp = max(max_timestamp, found.header.newest_timestamp)
+                end = found.header.next_offset
         except DamagedBatch as bad:
             if not at_damage:
                 raise
@@ -467,7 +561,7 @@ class Log:
 
     def _cache_file(self, segment: Segment) -> None:
         """Keep the files of the last few rolled segments open, and close the others."""
-        if segment is self._active:
+        if segment is self._active or segment.is_pinned:
             return
         self._opened.pop(segment, None)
         self._opened[segment] = None

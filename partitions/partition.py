@@ -4,6 +4,7 @@ Plain functions on the node's loop; only `Flush.sync` and `Flush.checkpoint` run
 the consequences on: after an append or a fetch the flusher is told, after a high watermark moved the waiting are released.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from uuid import UUID
@@ -16,6 +17,9 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
 from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
+from .cleaned_transactions import Aborted
+from .cleaning import CleanedGroup, CleanedLog, Dirt
+from .compaction import Cleaning, Compaction
 from .flush import Flush
 from .keys import Checkpoint, Keys, put_checkpoint
 from .log import LOGS_DIRECTORY, Log, directory_name
@@ -90,6 +94,7 @@ class Partition:
         self.recovery = recovery
         self.damage = damage
         self._log = log
+        self.compaction = Compaction(log)
         self._config = config
         self._settings = settings
         self._synced_offset = recovery.log_end_offset
@@ -264,7 +269,7 @@ class Partition:
         header = admit(self.tp, records, self._config)
         known = None
         if header.producer_id >= 0:
-            known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0)
+            known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0 and not log.has_gaps)
         if known is not None:
             return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, True, [], 0)
         bytes_max = self._settings.decompressed_bytes_max
@@ -443,11 +448,20 @@ class Partition:
         if view.nbytes:
             log = self._log
             try:
-                found = admit_fetched(view, log.end_offset, log.start_offset, log.epochs.latest, self._replica.leader_epoch)
+                found, has_gaps = admit_fetched(
+                    view,
+                    log.end_offset,
+                    log.start_offset,
+                    log.epochs.latest,
+                    self._replica.leader_epoch,
+                    high_watermark=high_watermark,
+                )
             except BatchError as error:
                 message = f"{self.tp}: fetched from node {self.leader_id}: {error}"
                 raise ClusterError(ErrorCode.corrupt_message, message) from error
             self._roll_if_due(wall_ms)
+            if has_gaps:
+                log.allow_gaps()
             if found[0].header.base_offset < log.end_offset:
                 log.begin_at(found[0].header.base_offset, wall_ms)
             log.append_run(view, found, wall_ms)
@@ -552,7 +566,7 @@ class Partition:
             return 0
         self._log.producers.expire(wall_ms)
         if not self._config.is_deleting:
-            return 0
+            return self._raise_start(self._log.start_offset)  # segments below it go whatever the policy
         self._roll_if_expired(wall_ms)
         high_watermark = self._replica.high_watermark
         return self._raise_start(retained_from(self._log.segments, self._config, high_watermark=high_watermark, wall_ms=wall_ms))
@@ -561,6 +575,71 @@ class Partition:
         """Begin a new segment if the active one is older than `segment.ms`, so that retention can reach it."""
         if not self._is_closed and self.damage is None:
             self._roll_if_due(wall_ms)
+
+    # --- compaction
+
+    @property
+    def is_compacted(self) -> bool:
+        """Whether its old values go."""
+        return self._config.is_compacted
+
+    def dirt(self, wall_ms: int) -> Dirt:
+        """How much of the log waits to be compacted."""
+        return self.compaction.dirt(self._config, limit=self._cleanable_end, wall_ms=wall_ms)
+
+    def cleaning_urgency(self, wall_ms: int) -> float:
+        """0 if it is not this log's turn to be compacted. The active segment may be closed for it."""
+        if self._is_closed or self.role is Role.OFFLINE or self.damage is not None or not self._config.is_compacted:
+            return 0.0
+        self._wall_ms = wall_ms
+        return self.compaction.urgency(self._config, limit=self._cleanable_end, wall_ms=wall_ms)
+
+    @property
+    def compaction_is_waiting(self) -> bool:
+        """Whether somebody asked for a compaction that has not ended yet."""
+        return not self._is_closed and self.damage is None and self.compaction.is_waiting(self._config)
+
+    def begin_cleaning(self, wall_ms: int, *, map_bytes: int, map_load: float) -> Cleaning:
+        return self.compaction.begin(
+            self._config,
+            limit=self._cleanable_end,
+            wall_ms=wall_ms,
+            aborted=self._aborted_below(self._cleanable_end),
+            map_bytes=map_bytes,
+            map_load=map_load,
+            decompressed_bytes_max=self._settings.decompressed_bytes_max,
+        )
+
+    def swap_in(self, cleaning: Cleaning, cleaned: CleanedGroup) -> Callable[[], None] | None:
+        """Take over a compacted segment: what is left to do for it, in another thread, before the next one is taken over.
+
+        None if the log has changed, and nothing of this job counts.
+        """
+        return None if self._is_closed or self.damage is not None else self.compaction.swap_in(cleaning, cleaned)
+
+    def end_cleaning(self, cleaning: Cleaning, cleaned: CleanedLog, wall_ms: int) -> None:
+        if not self._is_closed:
+            self.compaction.end(cleaning, cleaned, wall_ms)
+
+    def cleaning_met_damage(self, cleaning: Cleaning, bad: DamagedBatch) -> bool:
+        """A batch was not sound; False if the log has changed since, so that this proves nothing."""
+        if self._is_closed or not self.compaction.is_current(cleaning, bad.segment.base_offset):
+            return False
+        self._damaged(bad)
+        return True
+
+    def abandon_cleaning(self) -> None:
+        """Nothing works on this log any more."""
+        if not self._is_closed:
+            self.compaction.abandon()
+
+    @property
+    def _cleanable_end(self) -> int:
+        """Above may be what is not committed, not durable here, or of an open transaction."""
+        return min(self.last_stable_offset, self.flushed_offset)
+
+    def _aborted_below(self, _offset: int) -> tuple[Aborted, ...]:
+        return ()  # there are no transactions yet
 
     def repair_damage(self) -> None:
         """Cut the log at the damage, to be fetched again. Only for a follower that is out of the in-sync set."""

@@ -17,6 +17,7 @@ from quorumlog.wire.batches import NO_TIMESTAMP, BatchError, read_header
 from .index import IndexEntry
 from .keys import (
     Checkpoint,
+    CompactionRecord,
     SegmentRecord,
     put_checkpoint,
     put_log_start,
@@ -28,6 +29,7 @@ from .keys import (
 from .log import Log
 from .scan import DamagedBatch, Found, walk
 from .segment import Segment, base_offset_of
+from .swap import recover_swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,16 @@ class _Recovery:
         self.scanned_bytes = 0
         self.batches = 0
         self.truncated_bytes = 0
+        self.has_gaps = False  # seen in what was read
         self.damage: Damage | None = None
         self.batch = WriteBatch()
 
     def run(self) -> Recovered:
+        log = self.log
         if self.checkpoint is None:
             self._forget_everything()
+            log.compaction = CompactionRecord(has_gaps=True)  # who knows
+        recover_swap(log.disk, log.store, log.keys, log.directory)
         self.catalogue = read_segments(self.log.store, self.log.keys)
         segments = self._list_segments()
         if segments:
@@ -119,7 +125,8 @@ class _Recovery:
         return [self._segment(base) for base in bases]
 
     def _segment(self, base_offset: int) -> Segment:
-        segment = Segment(self.log.disk, self.log.directory, base_offset, created_ms=self.wall_ms)
+        log = self.log
+        segment = Segment(log.disk, log.directory, base_offset, created_ms=self.wall_ms, has_gaps=log.has_gaps)
         segment.size = segment.file.size()
         if (file := segment.release()) is not None:
             file.close()
@@ -130,6 +137,8 @@ class _Recovery:
     def _begin_empty(self) -> None:
         """A new log, or one whose files are gone."""
         log = self.log
+        if self.checkpoint is None:
+            log.compaction = CompactionRecord()
         log.disk.make_directory(log.directory, durable=False)
         log.is_new = True
         log.start_at(log.start_offset, self.wall_ms)
@@ -252,6 +261,7 @@ class _Recovery:
                     self._save_segment_end(expected, snapshot_offset)
                 current.next_offset, current.max_timestamp = expected, max_timestamp
                 for found in walk(current, position=position, offset=expected, leader_epoch=self.log.epochs.latest, verify=True):
+                    self.has_gaps |= found.header.base_offset > expected
                     self._note(found, current, snapshot_offset, skip_index=found.position == entry.position > 0)
                     expected = found.header.next_offset
                 current.next_offset = expected
@@ -276,7 +286,7 @@ class _Recovery:
         self.log.note_recovered(
             found, segment, self.wall_ms, index=not skip_index, producers=header.base_offset >= snapshot_offset
         )
-        segment.max_timestamp = max(segment.max_timestamp, header.max_timestamp)
+        segment.max_timestamp = max(segment.max_timestamp, header.newest_timestamp)
         self.scanned_bytes += header.size
         self.batches += 1
 
@@ -324,6 +334,8 @@ class _Recovery:
                 record = SegmentRecord(segment.size, segment.next_offset, segment.max_timestamp, segment.created_ms)
                 put_segment(self.batch, log.keys, segment.base_offset, record)
         put_log_start(self.batch, log.keys, log.start_offset)
+        if self.checkpoint is None:
+            log.set_compaction(CompactionRecord(has_gaps=self.has_gaps), self.batch)
         if self.damage is None:
             log.put_snapshot(self.batch, log.end_offset)
             if log.end_offset < log.start_offset and self.promised_end < 0:

@@ -10,10 +10,11 @@ from quorumlog.host.ports import Disk, KVStore, StorageError
 from quorumlog.wire.batches import BatchError, read_header
 
 from .index import IndexEntry, OffsetIndex
-from .keys import Keys, read_checkpoint
+from .keys import Keys, read_checkpoint, read_compaction
 from .log import LOGS_DIRECTORY, parse_directory_name
 from .scan import CHUNK_BYTES, DamagedBatch, walk
 from .segment import Segment, base_offset_of
+from .swap import recover_swap
 
 _COPY = "~"  # behind the segment's name
 
@@ -35,13 +36,15 @@ def renew_unpromised(disk: Disk, store: KVStore) -> list[str]:
 
 
 def _renew_log(disk: Disk, store: KVStore, directory: str, keys: Keys) -> list[str]:
+    recover_swap(disk, store, keys, directory)
+    has_gaps = read_compaction(store, keys).has_gaps
     checkpoint = read_checkpoint(store, keys)
     recovery_point = checkpoint.recovery_point if checkpoint else 0
     bases = [base for name in disk.list(directory) if (base := base_offset_of(name)) is not None]
     first = max((at for at, base in enumerate(bases) if base <= recovery_point), default=0)
     renewed = []
     for base in bases[first:]:
-        segment = Segment(disk, directory, base, created_ms=0)
+        segment = Segment(disk, directory, base, created_ms=0, has_gaps=has_gaps or checkpoint is None)
         try:
             segment.size = segment.file.size()
             is_promised = _promised_bytes(segment, OffsetIndex(store, keys), recovery_point) == segment.size

@@ -17,7 +17,11 @@ def segment_bytes_max(config: TopicConfig) -> int:
 
 
 def roll_after_ms(segment: Segment, config: TopicConfig, directory: str) -> int:
-    """The age at which a segment is closed, up to `segment.jitter.ms` early: by chance, but the same on each look."""
-    jitter_max = min(config.segment_jitter_ms, config.segment_ms)
+    """The age at which a segment is closed, up to `segment.jitter.ms` early: by chance, but the same on each look.
+
+    Where records may wait for compaction only so long, it is closed in time for that.
+    """
+    segment_ms = min(config.segment_ms, config.max_compaction_lag_ms) if config.is_compacted else config.segment_ms
+    jitter_max = min(config.segment_jitter_ms, segment_ms)
     chance = crc32(f"{directory}/{segment.base_offset}".encode()) if jitter_max else 0
-    return config.segment_ms - chance % jitter_max if jitter_max else config.segment_ms
+    return segment_ms - chance % jitter_max if jitter_max else segment_ms

@@ -49,8 +49,9 @@ class Found:
 def walk(segment: Segment, *, position: int, offset: int, leader_epoch: int = -1, verify: bool) -> Iterator[Found]:
     """The batches from `position`, where `offset` must begin, to the end of the segment.
 
-    Each must follow the one before without a gap and in no older epoch than it (bytes that an unsynced truncation brought back
-    could be sound batches of a log that was given up); with `verify`, its CRC must match. Raises DamagedBatch.
+    Each must follow the one before, without a gap unless the segment may have some, and in no older epoch than it (bytes that an
+    unsynced truncation brought back could be sound batches of a log that was given up); with `verify`, its CRC must match. Raises
+    DamagedBatch.
     """
     chunk, chunk_position = b"", position
     while position < segment.size:
@@ -61,11 +62,33 @@ def walk(segment: Segment, *, position: int, offset: int, leader_epoch: int = -1
             within = position - chunk_position
             if within + header.size > len(chunk) and header.size <= CHUNK_BYTES:
                 chunk, chunk_position, within = segment.read(position, CHUNK_BYTES), position, 0
-            _check_crc(segment, memoryview(chunk)[within : within + header.size], position, header)
+            _check_crc(segment, memoryview(chunk)[within : within + header.size], position, offset, header)
         yield Found(position, header)
         position += header.size
         offset = header.next_offset
         leader_epoch = header.leader_epoch
+
+
+def walk_whole(segment: Segment) -> Iterator[tuple[BatchHeader, memoryview]]:
+    """Every batch of a segment, checked as `walk` does, with its bytes. Raises DamagedBatch."""
+    chunk, chunk_position, position = b"", 0, 0
+    offset, leader_epoch = segment.base_offset, -1
+    while position < segment.size:
+        if position + HEADER_SIZE > chunk_position + len(chunk):
+            chunk, chunk_position = segment.read(position, CHUNK_BYTES), position
+        header = _header(segment, chunk, position - chunk_position, position, offset, leader_epoch)
+        if position + header.size > chunk_position + len(chunk):
+            chunk, chunk_position = segment.read(position, max(CHUNK_BYTES, header.size)), position
+        within = position - chunk_position
+        batch = memoryview(chunk)[within : within + header.size]
+        _check_crc(segment, batch, position, offset, header)
+        yield header, batch
+        position, offset, leader_epoch = position + header.size, header.next_offset, header.leader_epoch
+
+
+def _is_behind_hole(segment: Segment, base_offset: int, expected: int) -> bool:
+    """Whether a compaction may have removed what was before this batch."""
+    return segment.has_gaps and base_offset > expected
 
 
 def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: int, leader_epoch: int) -> BatchHeader:
@@ -73,7 +96,7 @@ def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: 
         header = read_header(chunk, within)
     except BatchError as error:
         raise DamagedBatch(segment, position, offset, str(error)) from error
-    if header.base_offset != offset:
+    if header.base_offset != offset and not _is_behind_hole(segment, header.base_offset, offset):
         raise DamagedBatch(segment, position, offset, f"the batch there begins at offset {header.base_offset}")
     if header.leader_epoch < leader_epoch:
         raise DamagedBatch(segment, position, offset, f"epoch {header.leader_epoch} behind epoch {leader_epoch}")
@@ -82,16 +105,16 @@ def _header(segment: Segment, chunk: bytes, within: int, position: int, offset: 
     return header
 
 
-def _check_crc(segment: Segment, seen: memoryview, position: int, header: BatchHeader) -> None:
+def _check_crc(segment: Segment, seen: memoryview, position: int, offset: int, header: BatchHeader) -> None:
     crc = crc32c(seen[CRC_START:])
     at, end = position + len(seen), position + header.size
     while at < end:  # a batch larger than a chunk
         piece = segment.read(at, min(CHUNK_BYTES, end - at))
         if not piece:
-            raise DamagedBatch(segment, position, header.base_offset, f"the file ends at byte {at}")
+            raise DamagedBatch(segment, position, offset, f"the file ends at byte {at}")
         crc, at = crc32c(piece, crc), at + len(piece)
     if crc != header.crc:
-        raise DamagedBatch(segment, position, header.base_offset, f"CRC-32C {crc:#010x}, the header says {header.crc:#010x}")
+        raise DamagedBatch(segment, position, offset, f"CRC-32C {crc:#010x}, the header says {header.crc:#010x}")
 
 
 def cut_to_batches(
@@ -140,7 +163,7 @@ def cut_to_batches(
 
 
 def _misshape(segment: Segment, position: int, base_offset: int, expected: int, magic: int, size: int, delta: int) -> str:
-    if base_offset != expected:
+    if base_offset != expected and not _is_behind_hole(segment, base_offset, expected):
         return f"the batch there begins at offset {base_offset}"
     if magic != MAGIC or size < HEADER_SIZE or delta < 0:
         return f"no batch header: magic {magic}, {size} bytes, last offset delta {delta}"

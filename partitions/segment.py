@@ -5,16 +5,24 @@ catalogue (`keys.py`) and can be read again from the file.
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from quorumlog.host.ports import Buffer, Disk, DiskFile, StorageError
+from quorumlog.host.ports import Buffer, DiskFile, StorageError
 from quorumlog.wire.batches import NO_TIMESTAMP
 
 SUFFIX = ".log"
+CLEANED_SUFFIX = ".cleaned"
+RELATIVE_OFFSET_MAX = 2**31 - 1  # an index entry counts from its segment's base offset
 _DIGITS = 20
 
 
 def file_name(base_offset: int) -> str:
     return f"{base_offset:0{_DIGITS}d}{SUFFIX}"
+
+
+def cleaned_name(base_offset: int) -> str:
+    """What a compaction writes beside the segments, until it takes the place of some."""
+    return file_name(base_offset) + CLEANED_SUFFIX
 
 
 def base_offset_of(name: str) -> int | None:
@@ -25,12 +33,21 @@ def base_offset_of(name: str) -> int | None:
     return int(digits)
 
 
+class Opener(Protocol):
+    """A disk, or so much of one."""
+
+    def open(self, path: str) -> DiskFile: ...
+
+
 class Segment:
     """Owned by its log, which opens, fills and closes it. The file is opened when it is first used."""
 
-    __slots__ = ("_disk", "_file", "_is_torn", "base_offset", "created_ms", "max_timestamp", "next_offset", "path", "size")
+    __slots__ = (
+        "_disk", "_file", "_is_torn", "base_offset", "created_ms", "has_gaps", "is_pinned", "max_timestamp", "next_offset",
+        "path", "size",
+    )  # fmt: skip
 
-    def __init__(self, disk: Disk, directory: str, base_offset: int, *, created_ms: int) -> None:
+    def __init__(self, disk: Opener, directory: str, base_offset: int, *, created_ms: int, has_gaps: bool = False) -> None:
         self._disk = disk
         self._file: DiskFile | None = None
         self._is_torn = False
@@ -40,6 +57,8 @@ class Segment:
         self.size = 0  # bytes of sound batches; a damaged file may be longer
         self.max_timestamp = NO_TIMESTAMP  # ms, the greatest of any batch
         self.created_ms = created_ms
+        self.is_pinned = False  # its file stays open, for the name is about to change
+        self.has_gaps = has_gaps  # a compaction, here or at the leader, may have taken batches between two others
 
     @property
     def file(self) -> DiskFile:

@@ -19,7 +19,7 @@ def offset_of_timestamp(log: Log, timestamp_ms: int, *, limit: int, decompressed
             header = found.header
             if header.base_offset >= limit:
                 return None
-            if header.max_timestamp < timestamp_ms or header.next_offset <= log.start_offset:
+            if header.newest_timestamp < timestamp_ms or header.next_offset <= log.start_offset:
                 continue
             batch = log.read_batch(segment, found)
             for offset, timestamp in _timestamps(batch, header, decompressed_bytes_max):
@@ -53,8 +53,8 @@ def _newest_batch(log: Log, segment_base: int, limit: int) -> tuple[int, int] | 
         header = found.header
         if header.base_offset >= limit:
             break
-        if header.next_offset > log.start_offset and (newest is None or header.max_timestamp > newest[0]):
-            newest = header.max_timestamp, header.base_offset
+        if header.next_offset > log.start_offset and (newest is None or header.newest_timestamp > newest[0]):
+            newest = header.newest_timestamp, header.base_offset
     return newest
 
 

@@ -7,7 +7,7 @@
          17  CRC-32C                uint32   over everything from byte 21 to the end
          21  attributes             int16    bits 0-2 compression, 3 timestamp type, 4 transactional, 5 control, 6 delete horizon
          23  last offset delta      int32
-         27  base timestamp         int64    ms
+         27  base timestamp         int64    ms; with a delete horizon that, and records count from it all the same (KIP-534)
          35  max timestamp          int64    ms
          43  producer id            int64    -1 without idempotence
          51  producer epoch         int16
@@ -41,6 +41,7 @@ COMPRESSION_MASK = 0x07
 LOG_APPEND_TIME = 0x08
 TRANSACTIONAL = 0x10
 CONTROL = 0x20
+DELETE_HORIZON = 0x40
 
 assert HEADER_SIZE == 61
 
@@ -101,6 +102,16 @@ class BatchHeader(NamedTuple):
     @property
     def is_control(self) -> bool:
         return bool(self.attributes & CONTROL)
+
+    @property
+    def delete_horizon_ms(self) -> int:
+        """From then on a compaction removes the deletions, or the mark of a transaction, in this batch; -1 if none set it yet."""
+        return self.base_timestamp if self.attributes & DELETE_HORIZON else NO_TIMESTAMP
+
+    @property
+    def newest_timestamp(self) -> int:
+        """Of its records; an emptied batch keeps the timestamp of what it held, which nobody can find any more."""
+        return self.max_timestamp if self.record_count else NO_TIMESTAMP
 
     @property
     def is_idempotent(self) -> bool:

@@ -13,6 +13,8 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Api, Body, Call
 from ..services import Services
+from .compaction_state import NAME as COMPACTION_STATE
+from .compaction_state import compaction_state
 from .config_resources import BROKER, GROUP, TOPIC, no_settings
 
 
@@ -38,7 +40,8 @@ def _describe(services: Services, resource: Any) -> list[ConfigDescription]:
         check_name(name)
         if name not in image.topics:
             raise ClusterError(ErrorCode.unknown_topic_or_partition, f"there is no topic {name!r}")
-        return describe_topic_config(image, name, defaults, names=names)
+        asked_for = [compaction_state(services, name)] if names and COMPACTION_STATE in names else []
+        return [*describe_topic_config(image, name, defaults, names=names), *asked_for]
     if resource.resource_type == BROKER:
         node_id = services.config.node_id
         if name not in ("", str(node_id)):

@@ -57,6 +57,31 @@ def test_a_topic_from_its_creation_to_its_end(run: Run, cluster: LocalCluster) -
     assert "life" not in run("topics", "list", *at).output
 
 
+def test_a_compacted_topic_says_the_last_of_each_key(run: Run, cluster: LocalCluster) -> None:
+    """topics compact: every replica does it, and tells so; who reads from the beginning gets the latest of everything."""
+    at = ("--bootstrap-server", cluster.bootstrap_servers)
+    settings = ("--config", "cleanup.policy=compact", "--config", "min.cleanable.dirty.ratio=0.9")
+    assert run("topics", "create", "last", "--partitions", 2, "--replication-factor", 3, *settings, *at).exit_code == 0
+    lines = [json.dumps({"id": f"k{number % 7}", "number": number}) for number in range(700)]
+    assert run("produce", "last", "--key", "id", *at, text="\n".join(lines)).exit_code == 0
+    before = json.loads(run("topics", "describe", "last", "--output", "json", *at).output)
+    assert [row["compacted"] for row in before["partitions"]] == ["never", "never"]
+
+    done = run("topics", "compact", "last", "--wait", "--output", "json", *at)
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.output)
+    assert sorted((row["partition"], row["node"], row["dirty"]) for row in rows) == [
+        (p, n, 0.0) for p in (0, 1) for n in (1, 2, 3)
+    ]
+    left = run("consume", "last", "--until-end", "--output", "json", *at).output.splitlines()
+    assert sorted(json.loads(line)["value"] for line in left) == sorted(lines[-7:])
+    described = run("topics", "describe", "last", *at).output
+    assert "compacted" in described and "never" not in described
+    run("topics", "alter", "last", "--config", "cleanup.policy=delete", *at)
+    refused = run("topics", "compact", "last", "--wait", *at)
+    assert refused.exit_code == 1 and "is not compacted" in refused.output
+
+
 def test_a_group_from_its_first_record_to_its_end(run: Run, cluster: LocalCluster) -> None:
     """consume as a member, list, describe, go back, forget, delete: against the real thing."""
     at = ("--bootstrap-server", cluster.bootstrap_servers)

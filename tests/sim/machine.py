@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from quorumlog.host.ports import StorageError
+from quorumlog.node.cleaners import InlineCleaner
 from quorumlog.node.config import NodeConfig, load_config
 from quorumlog.node.node import Host, Node
 from quorumlog.raft.identity import format_quorum
@@ -88,6 +89,7 @@ class Machine:
             rng,
             make_worker=lambda _name: SlowWorker(rng, self.draw_sync_s),
             make_driver=make_driver,
+            make_cleaner=lambda: InlineCleaner(self.disk, self.draw_sync_s),
         )
 
     def _config(self) -> NodeConfig:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from tests.sim.clients.compaction_plan import draw_compacted, draw_compaction_settings
 from tests.sim.clients.group_plan import draw_group_settings, draw_groups, draw_produced
 from tests.sim.clients.workload import draw_workload
 from tests.sim.invariants.sight import Violation
@@ -59,7 +60,23 @@ def draw_groups_plan(seed: int) -> Plan:
     return Plan(seed, options, faults, heal_at_s, workload, groups)
 
 
-DRAWINGS: dict[str, Callable[[int], Plan]] = {"records": draw_plan, "groups": draw_groups_plan}
+def draw_compaction_plan(seed: int) -> Plan:
+    """The same kinds of clusters and faults, with topics that are compacted, that of the groups' offsets included."""
+    rng = random.Random(f"{seed} plan with compaction")
+    options = draw_options(rng)
+    options = replace(options, settings=options.settings | draw_compaction_settings(rng))
+    heal_at_s = rng.uniform(*FAULTS_LAST_S)
+    faults = draw_faults(rng, options, heal_at_s)
+    workload = draw_compacted(rng, options.nodes, heal_at_s)
+    groups = draw_groups(rng, ("t0",), heal_at_s)
+    return Plan(seed, options, faults, heal_at_s, workload, groups)
+
+
+DRAWINGS: dict[str, Callable[[int], Plan]] = {
+    "records": draw_plan,
+    "groups": draw_groups_plan,
+    "compaction": draw_compaction_plan,
+}
 
 
 def healthy_plan(seed: int, seconds: float) -> Plan:

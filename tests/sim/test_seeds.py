@@ -11,7 +11,10 @@ SEEDS = "1..50"
 REPEATED = "51..53"
 SEEDS_OF_GROUPS = "1..12"
 REPEATED_OF_GROUPS = "13..13"
+SEEDS_OF_COMPACTION = "1..10"
+REPEATED_OF_COMPACTION = "11..11"
 GROUPS = ("--workload", "groups")
+COMPACTION = ("--workload", "compaction")
 
 
 def simulate(*arguments: str) -> dict[str, Any]:
@@ -47,7 +50,22 @@ def test_groups_keep_their_promises_under_the_faults_of_a_dozen_seeds() -> None:
     assert verdict["runs"] == 12
 
 
-@pytest.mark.parametrize("what", [("--seeds", REPEATED), (*GROUPS, "--seeds", REPEATED_OF_GROUPS)], ids=["records", "groups"])
+def test_compaction_keeps_the_last_of_each_key_under_the_faults_of_ten_seeds() -> None:
+    """`python -m tests.sim --workload compaction`: compacted topics, that of the groups' offsets among them."""
+    verdict = simulate(*COMPACTION, "--seeds", SEEDS_OF_COMPACTION)
+    assert failures(verdict) == []
+    assert verdict["runs"] == 10
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        ("--seeds", REPEATED),
+        (*GROUPS, "--seeds", REPEATED_OF_GROUPS),
+        (*COMPACTION, "--seeds", REPEATED_OF_COMPACTION),
+    ],
+    ids=["records", "groups", "compaction"],
+)
 def test_a_seed_runs_the_same_way_twice(what: tuple[str, ...]) -> None:
     assert failures(simulate("meta", *what)) == []
 

@@ -4,15 +4,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from quorumlog.metadata.topic_config import COMPACTION_REQUEST
 from quorumlog.wire.codec import Struct
 from quorumlog.wire.errors import ErrorCode
 
 from .client import NO_LEADER, Client
-from .connection import CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS
+from .connection import CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, INCREMENTAL_ALTER_CONFIGS
 from .plan import TopicPlan
 
 SERVER_TIMEOUT_MS = 4_000
 SERVER_EXTRA_S = 4.0
+TOPIC, SET = 2, 0
 GIVE_UP_AFTER_S = 30.0
 ANY_TIME = {"message.timestamp.after.max.ms": str((1 << 63) - 1)}  # wall clocks of nodes are days behind the clients'
 
@@ -51,6 +53,15 @@ class Admin:
     async def create_partitions(self, name: str, count: int) -> Answer:
         body = {"topics": [{"name": name, "count": count, "assignments": None}], "timeout_ms": SERVER_TIMEOUT_MS}
         return await self._until_clear(CREATE_PARTITIONS, body, lambda answer: answer.results[0], ErrorCode.invalid_partitions)
+
+    async def compact_topic(self, name: str, number: int) -> Answer:
+        """Done also if there is no such topic (yet): the next request may find it."""
+        change = {"name": COMPACTION_REQUEST, "config_operation": SET, "value": str(number)}
+        resource = {"resource_type": TOPIC, "resource_name": name, "configs": [change]}
+        body = {"resources": [resource], "validate_only": False}
+        return await self._until_clear(
+            INCREMENTAL_ALTER_CONFIGS, body, lambda answer: answer.responses[0], ErrorCode.unknown_topic_or_partition
+        )
 
     async def close(self) -> None:
         await self.client.close()

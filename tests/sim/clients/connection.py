@@ -16,7 +16,7 @@ from tests.sim.invariants.sight import Violation
 from tests.sim.wire import ClientStream, SimWire
 
 LIST_OFFSETS, METADATA, CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID, EPOCH_END, CREATE_PARTITIONS = 2, 3, 19, 20, 22, 23, 37
-ALTER_PARTITION_REASSIGNMENTS = 45
+INCREMENTAL_ALTER_CONFIGS, ALTER_PARTITION_REASSIGNMENTS = 44, 45
 VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
     PRODUCE: 10,
     FETCH: 16,
@@ -32,6 +32,7 @@ VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = range(8, 15)
 CONSUMER_GROUP_HEARTBEAT = 68
 VERSIONS_OF_FEW = {  # of the Java client 4.0; who asks for them finds out whether they are offered
+    INCREMENTAL_ALTER_CONFIGS: 1,
     ALTER_PARTITION_REASSIGNMENTS: 0,
     OFFSET_COMMIT: 9,
     OFFSET_FETCH: 9,

@@ -39,7 +39,7 @@ class Op:
     """`action` of client number `client`, `at` seconds after the beginning:
 
     send (topic, partition, `count` records with `payload_bytes` each), poll, restart-reader, and by an admin
-    create-topic (topic), delete-topic (topic), create-partitions (topic, up to `count`)
+    create-topic (topic), delete-topic (topic), create-partitions (topic, up to `count`), compact-topic (topic, request `count`)
     """
 
     at: float
@@ -49,6 +49,7 @@ class Op:
     partition: int = 0
     count: int = 1
     payload_bytes: int = 0
+    keys: int = 0  # of a send: each record has one of so many keys, and every fifth or so deletes it; 0: none has a key
     value: str = ""  # of a send: what its values begin with; unique in the plan
 
 
@@ -69,7 +70,12 @@ class WorkloadPlan:
     def keeps(self, topic: str) -> bool:
         """Must a record of the topic stay, once it is acknowledged?"""
         deleted = any(op.action == "delete-topic" and op.topic == topic for op in self.ops)
-        return not deleted and not any(name in self.topic(topic).configs for name in FORGETTING)
+        forgets = self.is_compacted(topic) or any(name in self.topic(topic).configs for name in FORGETTING)
+        return not deleted and not forgets
+
+    def is_compacted(self, topic: str) -> bool:
+        """Does only the last record of each key stay?"""
+        return "compact" in self.topic(topic).configs.get("cleanup.policy", "")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

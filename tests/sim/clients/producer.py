@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from quorumlog.checker.history import Operation, Outcome, Send
 from quorumlog.wire.batches import SEQUENCE_LIMIT
@@ -52,6 +53,7 @@ class Batch:
     process: int
     values: tuple[str, ...]
     payload_bytes: int
+    keys: int
     invoked: float
     deadline: float
     sequence: int | None = None
@@ -115,14 +117,14 @@ class Producer:
 
     # --- for the workload
 
-    def send(self, topic: str, partition: int, values: tuple[str, ...], *, payload_bytes: int = 0) -> None:
+    def send(self, topic: str, partition: int, values: tuple[str, ...], *, payload_bytes: int = 0, keys: int = 0) -> None:
         """One batch. It becomes an operation of the history when it is settled."""
         assert self._unsettled < UNSETTLED_MAX, f"{self._unsettled} batches are unsettled"
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = Queue(topic, partition)
         now = self.client.now()
-        queue.batches.append(Batch(self._slots.lend(), values, payload_bytes, now, now + self._delivery_timeout_s))
+        queue.batches.append(Batch(self._slots.lend(), values, payload_bytes, keys, now, now + self._delivery_timeout_s))
         self._unsettled += 1
         self._serve(queue)
 
@@ -205,8 +207,11 @@ class Producer:
 
     def _records(self, batch: Batch) -> bytes:
         timestamp = WALL_START_MS + int(batch.invoked * 1000)
-        key = b"k" * batch.payload_bytes if batch.payload_bytes else None
-        records = [Record(index, timestamp, key, value.encode()) for index, value in enumerate(batch.values)]
+        if batch.keys:
+            records = [_keyed(index, timestamp, value, batch) for index, value in enumerate(batch.values)]
+        else:
+            key = b"k" * batch.payload_bytes if batch.payload_bytes else None
+            records = [Record(index, timestamp, key, value.encode()) for index, value in enumerate(batch.values)]
         if batch.sequence is None:
             return build_batch(records, compression=self._compression)
         assert self._producer_id is not None
@@ -340,3 +345,11 @@ class Producer:
         finally:
             self._is_asking = False
         self._serve_all()
+
+
+def _keyed(index: int, timestamp: int, value: str, batch: Batch) -> Record:
+    """Chance by the value, so that a batch that is sent again is the same."""
+    chance = crc32(value.encode())
+    key = b"" if chance % batch.keys == 0 else b"key %d" % (chance % batch.keys)
+    content = value.encode() + b"." * batch.payload_bytes
+    return Record(index, timestamp, key, None if chance // batch.keys % 5 == 0 else content)

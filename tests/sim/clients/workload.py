@@ -58,7 +58,13 @@ class Workload:
         self._finishing: list[Reader] = []
         self._clients = [self._make(number, client) for number, client in enumerate(plan.clients)]
         self._creator = Admin(self._client("creator"))
-        self._auditor = self._reader("auditor", ClientPlan("reader", topics=tuple(self._keeps)))
+        compacted = tuple(topic for topic in self._keeps if plan.is_compacted(topic))
+        others = tuple(topic for topic in self._keeps if topic not in compacted)
+        self._auditors = [
+            self._reader(name, ClientPlan("reader", topics=topics))
+            for name, topics in (("auditor", others), ("auditor of what is compacted", compacted))
+            if topics
+        ]
 
     # --- running
 
@@ -75,7 +81,7 @@ class Workload:
             async with asyncio.timeout(timeout_s):
                 await _all_of([client.flush() for client in self._clients if isinstance(client, Producer)])
                 self._check_topics()
-                readers = [client for client in (*self._clients, self._auditor) if isinstance(client, Reader)]
+                readers = [client for client in (*self._clients, *self._auditors) if isinstance(client, Reader)]
                 await _all_of([self._read_to_end(reader) for reader in readers])
         except TimeoutError:
             raise Hang(f"not done {timeout_s} s after all faults: {self.pending()}") from None
@@ -84,7 +90,7 @@ class Workload:
 
     async def close(self) -> None:
         """End everything at once."""
-        for client in (*self._clients, self._creator, self._auditor):
+        for client in (*self._clients, self._creator, *self._auditors):
             await client.close()
 
     # --- making clients
@@ -118,11 +124,15 @@ class Workload:
             self._client(name),
             plan.topics,
             self._processes,
-            self._record,
+            # Who reads compacted topics misses records, and rightly: the history, by which that is judged, tells of the others.
+            self._forget if any(map(self.plan.is_compacted, plan.topics)) else self._record,
             reset=LATEST if plan.reset == "latest" else EARLIEST,
             max_wait_s=plan.max_wait_s,
             partition_bytes_max=plan.partition_bytes_max,
         )
+
+    def _forget(self, operation: Operation) -> None:
+        """It is not part of the history."""
 
     # --- operations
 
@@ -135,7 +145,7 @@ class Workload:
                 await asyncio.sleep(-late_s)
             match client:
                 case Producer():
-                    client.send(op.topic, op.partition, _values(op), payload_bytes=op.payload_bytes)
+                    client.send(op.topic, op.partition, _values(op), payload_bytes=op.payload_bytes, keys=op.keys)
                 case Reader():
                     await self._read(number, client, op, is_overdue=late_s > OVERDUE_S)
                 case Admin():
@@ -160,6 +170,8 @@ class Workload:
             case "create-partitions":
                 if (await admin.create_partitions(op.topic, op.count)).is_done:
                     self._partitions[op.topic] = max(op.count, self._partitions.get(op.topic, 0))
+            case "compact-topic":
+                await admin.compact_topic(op.topic, op.count)
             case _:
                 raise ValueError(f"an admin cannot {op.action}")
         del self._pending[number]
@@ -186,8 +198,12 @@ class Workload:
             raise Hang(f"topics could not be created: {', '.join(missing)}")
 
     async def _read_to_end(self, reader: Reader) -> None:
-        """Of topics whose records must stay."""
-        counts = {topic: count for topic, count in self._partitions.items() if topic in reader.topics and self._keeps[topic]}
+        """Of topics whose records must stay, or the last of each key."""
+        counts = {
+            topic: count
+            for topic, count in self._partitions.items()
+            if topic in reader.topics and (self._keeps[topic] or self.plan.is_compacted(topic))
+        }
         self._finishing.append(reader)
         await reader.read_to_end(counts)
         self._finishing.remove(reader)

@@ -8,9 +8,12 @@ from crc32c import crc32c
 from quorumlog.partitions.partition import Damage, Partition, Role
 from quorumlog.partitions.segment import Segment
 from quorumlog.wire.batches import CRC_START, HEADER, HEADER_SIZE, BatchHeader
+from quorumlog.wire.records import Record, iterate_records
 from tests.sim.disk import SimDisk
 
 from .ledger import Ledger
+
+DECOMPRESSED_BYTES_MAX = 64 << 20
 
 
 class Stand(NamedTuple):
@@ -58,6 +61,7 @@ class Copy:
         self._disk = disk
         self._places: list[tuple[str, int]] = []  # of each batch: its file, and where in it the batch ends
         self._seen: tuple[Any, ...] = ()
+        self.swaps_judged = -1  # the compactions of this life that were looked at
         self._begin()
 
     def __str__(self) -> str:
@@ -69,7 +73,7 @@ class Copy:
         self._places.clear()
         self._base, self._position = -1, 0
         self._matched, self._ledger_index, self._durable = 0, 0, 0
-        self._truncations = self._log.truncations
+        self._truncations, self._swaps = self._log.truncations, self._log.swaps
 
     # --- noticing
 
@@ -89,6 +93,7 @@ class Copy:
             log.end_offset,
             log.truncations,
             partition.damage,
+            log.swaps,
         )
         if seen == self._seen:
             return False
@@ -98,18 +103,24 @@ class Copy:
     def follow(self) -> None:
         """Take over the new stand, and read what was appended."""
         self.before = None if self.stand is NOWHERE else self.stand
-        before, stand = self.before, Stand._make(self._seen)
+        before, stand = self.before, Stand._make(self._seen[:-1])
         self.stand = stand
         self.is_anew = before is None or (before.role, before.leader_epoch) != (stand.role, stand.leader_epoch)
         self.is_anew |= before is not None and before.damage is not stand.damage
+        was_cut = self.is_cut
         self._read()
-        if before is None or stand.flushed_offset != before.flushed_offset:
+        if before is None or stand.flushed_offset != before.flushed_offset or was_cut:
             self.durable_end()  # while its process lives: a power cut puts anything behind it
 
     @property
     def is_cut(self) -> bool:
-        """The log was truncated since it was read."""
-        return self._log.truncations != self._truncations
+        """The log was truncated, or compacted, since it was read."""
+        return (self._log.truncations, self._log.swaps) != (self._truncations, self._swaps)
+
+    @property
+    def swaps(self) -> int:
+        """Segments of this log that a compaction has replaced in this life."""
+        return self._log.swaps
 
     @property
     def effective_isr(self) -> set[int]:
@@ -172,7 +183,7 @@ class Copy:
         if len(data) - position >= HEADER_SIZE:
             header = BatchHeader._make(HEADER.unpack_from(data, position))
             end = position + header.size
-            if header.base_offset != expected:
+            if header.base_offset != expected and not (self._log.has_gaps and header.base_offset > expected):
                 self.fault = f"a batch at offset {header.base_offset} where {expected} comes next"
             elif header.size < HEADER_SIZE or end > min(len(data), segment.size):
                 self.fault = f"the batch at offset {expected} has an impossible size, {header.size}"
@@ -195,8 +206,12 @@ class Copy:
         matched, index = self._matched, self._ledger_index
         if matched == 0:
             index = bisect_left(self.ledger.bases, own[0].base_offset)
-        while matched < len(own) and index < len(committed) and own[matched] == committed[index]:
-            matched += 1
+        is_keyed = self.is_keyed
+        while matched < len(own) and index < len(committed):
+            if own[matched] == committed[index] or (is_keyed and _is_left_of(own[matched], committed[index])):
+                matched += 1
+            elif not is_keyed or committed[index].next_offset > own[matched].base_offset:
+                break
             index += 1
         self._matched, self._ledger_index = matched, index
         return own[matched - 1].next_offset if matched else own[0].base_offset
@@ -216,9 +231,22 @@ class Copy:
             if header.next_offset > high_watermark or not ledger.continues_with(header):
                 break
             ledger.append(header)
+            if self.is_keyed:
+                ledger.note_last(self.records_of(self._matched))
             self._matched += 1
             self._ledger_index += 1
         return len(ledger.headers) > count
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether only the last record of each key has to stay."""
+        return self.partition.is_compacted
+
+    def records_of(self, number: int) -> list[Record]:
+        """The records in the so-manieth batch."""
+        header, (path, end) = self.headers[number], self._places[number]
+        data = bytes(self._disk._files[path].live[end - header.size : end])
+        return list(iterate_records(data, header, decompressed_bytes_max=DECOMPRESSED_BYTES_MAX))
 
     def durable_end(self) -> int:
         """Up to here a power cut can take nothing."""
@@ -241,6 +269,12 @@ class Copy:
         if self._matched < len(self.headers):
             return f"it holds {brief(self.headers[self._matched])}"
         return f"its log ends at {self.stand.log_end}" + (f", for {self.fault}" if self.fault else "")
+
+
+def _is_left_of(own: BatchHeader, committed: BatchHeader) -> bool:
+    """Whether a compaction may have made one of the other."""
+    same = ("base_offset", "leader_epoch", "last_offset_delta", "producer_id", "producer_epoch", "base_sequence")
+    return own.record_count <= committed.record_count and all(getattr(own, name) == getattr(committed, name) for name in same)
 
 
 def brief(header: BatchHeader) -> str:

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from quorumlog.wire.batches import BatchHeader
+from quorumlog.wire.records import Record
 
 
 class Ledger:
@@ -12,6 +13,7 @@ class Ledger:
         self.key = key
         self.headers: list[BatchHeader] = []
         self.bases: list[int] = []
+        self.last: dict[bytes, Record] = {}  # of each key, where only that has to stay
         self.excuse: str | None = None  # why nothing more can be asked of it
 
     @property
@@ -24,6 +26,11 @@ class Ledger:
     def append(self, header: BatchHeader) -> None:
         self.headers.append(header)
         self.bases.append(header.base_offset)
+
+    def note_last(self, records: list[Record]) -> None:
+        for record in records:
+            if record.key is not None:
+                self.last[record.key] = record
 
     def at(self, offset: int) -> BatchHeader | None:
         """The first batch that ends behind `offset`."""

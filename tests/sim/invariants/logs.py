@@ -81,7 +81,8 @@ class DamageHasACause(Invariant):
 
 class SequencesGoOn(Invariant):
     """In what is committed of a partition an idempotent producer's sequence has no gap and no repeat within a producer epoch,
-    begins at 0 in each, and never goes back to an older epoch.
+    begins at 0 in each, and never goes back to an older epoch. Where logs are compacted an unknown producer may have been known
+    to a log that was compacted since, so there it may begin anywhere (as Kafka's may everywhere).
     """
 
     name = "sequences-go-on"
@@ -103,7 +104,8 @@ class SequencesGoOn(Invariant):
 
     def _check(self, ledger: Ledger, header: BatchHeader) -> None:
         producer = (ledger.key, header.producer_id)
-        epoch, last = self._last.get(producer, (header.producer_epoch, NO_SEQUENCE))
+        unknown = header.base_sequence - 1 if ledger.last else NO_SEQUENCE
+        epoch, last = self._last.get(producer, (header.producer_epoch, unknown))
         expected = (last + 1) % SEQUENCE_LIMIT if epoch == header.producer_epoch else 0
         if header.producer_epoch < epoch or header.base_sequence != expected:
             name = self._model.newest.topic_names.get(ledger.key[0])

@@ -11,6 +11,7 @@ all is healed and all work is done          Watch.finish
 from collections.abc import Callable
 
 from .acknowledgments import AcknowledgedIsCommitted
+from .compacted import CompactionKeepsLast
 from .in_sync import InSyncIsComplete, InSyncIsValid, LeaderCountsAll
 from .leaders import HighWatermarkRises, LeaderIsComplete, OneLeaderAnEpoch
 from .logs import CommittedStays, DamageHasACause, SequencesGoOn, StoredIsSound
@@ -34,6 +35,7 @@ ALL: tuple[Callable[[Model], Invariant], ...] = (
     HighWatermarkRises,
     StoredIsSound,
     CommittedStays,
+    CompactionKeepsLast,
     LeaderIsComplete,
     InSyncIsComplete,
     SequencesGoOn,

@@ -13,6 +13,7 @@ Some guards stand behind one another: with one of them missing nothing can be se
 - pre-votes and check-quorum: without them elections are many, not wrong.
 """
 
+from .compaction import COMPACTION
 from .controller import CONTROLLER
 from .groups import GROUPS
 from .mutant import Mutant
@@ -21,7 +22,7 @@ from .replication import REPLICATION
 from .requests import REQUESTS
 from .storage import STORAGE
 
-CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS)
+CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS, *COMPACTION)
 
 
 def find(name: str) -> Mutant:

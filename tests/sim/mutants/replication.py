@@ -225,7 +225,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.append",
-                "9a9e3870ba83",
+                "f29340147edf",
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),

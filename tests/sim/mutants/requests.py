@@ -68,7 +68,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
-        edits=(edit(f"{PARTITION}.append", "9a9e3870ba83", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
+        edits=(edit(f"{PARTITION}.append", "f29340147edf", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
         seeds=40,
     ),
     Mutant(

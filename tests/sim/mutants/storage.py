@@ -62,7 +62,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="recovery-skips-the-crc",
         breaks="After a crash only batches whose CRC matches are taken for sound.",
         needs="A power cut that tears an unsynced tail in the middle of a batch (batches larger than a sector), on a follower.",
-        edits=(edit(f"{RECOVERY}._scan_from", "f69d769112fa", ("verify=True", "verify=False")),),
+        edits=(edit(f"{RECOVERY}._scan_from", "813ff3d48b7f", ("verify=True", "verify=False")),),
         seeds=len(UNIT_TESTS),
         judge="unit",
     ),
@@ -73,7 +73,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{RECOVERY}._scan_from",
-                "f69d769112fa",
+                "813ff3d48b7f",
                 (
                     "                self._note(found,",
                     "                if found.header.base_offset >= self.recovery_point:\n"
@@ -88,7 +88,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="recovery-does-not-sync",
         breaks="What recovery takes over is synced before it counts as flushed: the process before may not have done it.",
         needs="kill -9 between an append and its sync, and a new start; for clients, a power cut soon after.",
-        edits=(edit(f"{RECOVERY}._save_scanned", "e04a8cefd3c5", ("segment.file.sync()", "segment.file.size()")),),
+        edits=(edit(f"{RECOVERY}._save_scanned", "7a2e72b6bb18", ("segment.file.sync()", "segment.file.size()")),),
         seeds=70,
         judge="trio",
     ),
@@ -140,7 +140,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{LOG}:Log._append_run",
-                "4d52ddac282f",
+                "1ac677151a66",
                 ("offset_in_file = active.size - first.position", "offset_in_file = -first.position"),
             ),
         ),
@@ -201,7 +201,7 @@ STORAGE: tuple[Mutant, ...] = (
         needs="A leader that falls out of favour with several batches of one producer that nobody has, is cut, and leads "
         "again before the producer has sent them all to the leader between. Leaders that move often, producers with "
         "requests under way.",
-        edits=(edit(f"{LOG}:Log.truncate", "91aeaffa3c43", ("self.restore_producers(wall_ms)", "pass")),),
+        edits=(edit(f"{LOG}:Log.truncate", "06aa53fb9527", ("self.restore_producers(wall_ms)", "pass")),),
         seeds=140,
     ),
     Mutant(
