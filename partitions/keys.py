@@ -15,6 +15,7 @@ again shares nothing with its namesake; `delete_range` of a partition's prefix r
     e     leader epoch uint32  EPOCH: first offset of the epoch                    until retention or truncation
     p     offset int64         producers as they were before `offset` (see         the newest few, and one a segment
                                producers.py)
+    a     marker offset int64  an aborted transaction (see aborted.py)             until retention or truncation
 
 The store's writes are durable in the order they were made, so a power cut leaves an old state of all this, never a mixed one.
 Older than the log is harmless: recovery then scans more. Newer than the log never happens to `c`, which is written after the
@@ -61,6 +62,9 @@ class Keys:
 
     def producers(self, offset: int) -> bytes:
         return self.prefix + b"p" + _OFFSET.pack(offset)
+
+    def aborted(self, marker_offset: int) -> bytes:
+        return self.prefix + b"a" + _OFFSET.pack(marker_offset)
 
     def end_of(self, kind: bytes) -> bytes:
         """Above every key of a kind."""

@@ -54,10 +54,9 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.read",
-                "13de428f2d6b",
+                "c755e761b516",
                 (
-                    "limit = log.end_offset if up_to_end else "
-                    "(self.last_stable_offset if isolation_committed else replica.high_watermark)",
+                    "limit = log.end_offset if up_to_end else self._readable_end(isolation_committed)",
                     "limit = log.end_offset",
                 ),
             ),
@@ -68,7 +67,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
-        edits=(edit(f"{PARTITION}.append", "9a9e3870ba83", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
+        edits=(edit(f"{PARTITION}._check_takes", "83de5da7f4b3", ("self.check_leads(leader_epoch)\n", "pass\n")),),
         seeds=40,
     ),
     Mutant(
