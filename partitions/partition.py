@@ -11,7 +11,7 @@ from uuid import UUID
 from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
-from quorumlog.wire.batches import BatchError, BatchHeader, read_header
+from quorumlog.wire.batches import NO_SEQUENCE, BatchError, BatchHeader, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 from quorumlog.wire.markers import Marker, build_marker
@@ -297,7 +297,7 @@ class Partition:
         if known is not None:
             return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, True, [], 0)
         if header.is_transactional and not self._is_in_transaction(header):
-            self._verifications.check(header, guard)
+            self._verifications.check(header.producer_id, header.producer_epoch, header.base_sequence, guard)
         bytes_max = self._settings.decompressed_bytes_max
         check_records(self.tp, records, header, self._config, wall_ms=wall_ms, decompressed_bytes_max=bytes_max)
         records, header = recompressed(self.tp, records, header, self._config, decompressed_bytes_max=bytes_max)
@@ -328,11 +328,19 @@ class Partition:
                 return None
         except BatchError:
             return None
-        return header, self._verifications.begin(header)
+        return header, self._verifications.begin(header.producer_id, header.producer_epoch, header.base_sequence)
 
-    def guard_for(self, header: BatchHeader) -> Guard | None:
+    def guard_for(self, producer_id: int, producer_epoch: int) -> Guard | None:
         """As `transaction_to_verify`, for what a coordinator writes for a producer, which has no sequence."""
-        return None if self._is_in_transaction(header) else self._verifications.begin(header)
+        if self._log.producers.is_in_transaction(producer_id, producer_epoch):
+            return None
+        return self._verifications.begin(producer_id, producer_epoch, NO_SEQUENCE)
+
+    def check_writer(self, producer_id: int, producer_epoch: int, guard: Guard | None) -> None:
+        """Raises the ClusterError with which an append for this producer would be refused."""
+        self._log.producers.check_epoch(producer_id, producer_epoch)
+        if not self._log.producers.is_in_transaction(producer_id, producer_epoch):
+            self._verifications.check(producer_id, producer_epoch, NO_SEQUENCE, guard)
 
     def append_marker(
         self,

@@ -100,20 +100,24 @@ class ProducerStates:
             return None
         if self._is_expired(header.producer_id, state, wall_ms):
             return None
-        if header.producer_epoch < state.epoch:
-            raise ClusterError(
-                ErrorCode.invalid_producer_epoch,
-                f"producer {header.producer_id} sent epoch {header.producer_epoch}, its epoch is {state.epoch}",
-            )
+        _check_not_older(header.producer_id, header.producer_epoch, state)
         if header.producer_epoch == state.epoch:
             for batch in state.batches:
                 if batch.first_sequence == header.base_sequence and batch.last_sequence == header.last_sequence:
                     return batch
-        if self.transactions:
-            self._check_open_transaction(header, state)
+        if header.producer_id in self.transactions:
+            _check_open_transaction(header.producer_id, header.producer_epoch, state, header.is_transactional)
         if checks_sequence:
             _check_sequence(header, state.last_sequence if header.producer_epoch == state.epoch else NO_SEQUENCE)
         return None
+
+    def check_epoch(self, producer_id: int, producer_epoch: int) -> None:
+        """As `check`, of what a coordinator is about to write in a transaction of this producer."""
+        state = self._producers.get(producer_id)
+        if state is not None:
+            _check_not_older(producer_id, producer_epoch, state)
+            if producer_id in self.transactions:
+                _check_open_transaction(producer_id, producer_epoch, state, is_transactional=True)
 
     def is_in_transaction(self, producer_id: int, producer_epoch: int) -> bool:
         """Has it begun one here, in this epoch, that nothing has ended?"""
@@ -244,21 +248,25 @@ class ProducerStates:
     def _is_expired(self, producer_id: int, state: ProducerState, wall_ms: int) -> bool:
         return wall_ms - state.last_heard_ms > self._expiration_ms and producer_id not in self.transactions
 
-    def _check_open_transaction(self, header: BatchHeader, state: ProducerState) -> None:
-        """What is open ends before anything else of its producer comes."""
-        if header.producer_id not in self.transactions:
-            return
-        if header.producer_epoch != state.epoch:
-            raise ClusterError(
-                ErrorCode.concurrent_transactions,
-                f"producer {header.producer_id} sent epoch {header.producer_epoch} while its transaction of epoch "
-                f"{state.epoch} is still open",
-            )
-        if not header.is_transactional:
-            raise ClusterError(
-                ErrorCode.invalid_txn_state,
-                f"producer {header.producer_id} sent no transactional batch while a transaction is open",
-            )
+
+def _check_not_older(producer_id: int, producer_epoch: int, state: ProducerState) -> None:
+    if producer_epoch < state.epoch:
+        raise ClusterError(
+            ErrorCode.invalid_producer_epoch, f"producer {producer_id} sent epoch {producer_epoch}, its epoch is {state.epoch}"
+        )
+
+
+def _check_open_transaction(producer_id: int, producer_epoch: int, state: ProducerState, is_transactional: bool) -> None:
+    """What is open ends before anything else of its producer comes."""
+    if producer_epoch != state.epoch:
+        raise ClusterError(
+            ErrorCode.concurrent_transactions,
+            f"producer {producer_id} sent epoch {producer_epoch} while its transaction of epoch {state.epoch} is still open",
+        )
+    if not is_transactional:
+        raise ClusterError(
+            ErrorCode.invalid_txn_state, f"producer {producer_id} sent a plain batch while its transaction is open"
+        )
 
 
 def _check_sequence(header: BatchHeader, last_sequence: int) -> None:

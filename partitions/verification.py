@@ -11,7 +11,6 @@ the last one.
 
 from dataclasses import dataclass
 
-from quorumlog.wire.batches import BatchHeader
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 VERIFYING_MAX = 10_000  # producers at once; the one that asked first goes
@@ -37,32 +36,30 @@ class Verifications:
         self._verifying: dict[int, Verifying] = {}  # by producer id
         self._ended: dict[int, int] = {}  # by producer id, the number of the decision that ended its last transaction
 
-    def begin(self, header: BatchHeader) -> Guard:
+    def begin(self, producer_id: int, epoch: int, sequence: int) -> Guard:
         """The guard with which the batch has to come back."""
-        known = self._verifying.get(header.producer_id)
-        if known is not None and known.epoch == header.producer_epoch:
-            known.lowest_sequence = min(known.lowest_sequence, header.base_sequence)
+        known = self._verifying.get(producer_id)
+        if known is not None and known.epoch == epoch:
+            known.lowest_sequence = min(known.lowest_sequence, sequence)
             return known.guard
-        self._verifying.pop(header.producer_id, None)
-        verifying = self._verifying[header.producer_id] = Verifying(Guard(), header.producer_epoch, header.base_sequence)
+        self._verifying.pop(producer_id, None)
+        verifying = self._verifying[producer_id] = Verifying(Guard(), epoch, sequence)
         if len(self._verifying) > VERIFYING_MAX:
             del self._verifying[next(iter(self._verifying))]
         return verifying.guard
 
-    def check(self, header: BatchHeader, guard: Guard | None) -> None:
+    def check(self, producer_id: int, epoch: int, sequence: int, guard: Guard | None) -> None:
         """Raises INVALID_TXN_STATE for a batch that nobody vouches for, OUT_OF_ORDER_SEQUENCE_NUMBER for one that overtook."""
-        verifying = self._verifying.get(header.producer_id)
-        if verifying is None or verifying.guard is not guard:
+        verifying = self._verifying.get(producer_id)
+        if verifying is None or verifying.guard is not guard or verifying.epoch != epoch:
             raise ClusterError(
                 ErrorCode.invalid_txn_state,
-                f"a transactional batch of producer {header.producer_id}, epoch {header.producer_epoch}, is part of no ongoing "
-                "transaction",
+                f"a transactional batch of producer {producer_id}, epoch {epoch}, is part of no ongoing transaction",
             )
-        if header.base_sequence > verifying.lowest_sequence:
+        if sequence > verifying.lowest_sequence:
             raise ClusterError(
                 ErrorCode.out_of_order_sequence_number,
-                f"producer {header.producer_id} sent sequence {header.base_sequence}, and {verifying.lowest_sequence} was here "
-                "before it",
+                f"producer {producer_id} sent sequence {sequence}, and {verifying.lowest_sequence} was here before it",
             )
 
     def forget(self, producer_id: int) -> None:

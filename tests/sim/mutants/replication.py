@@ -225,7 +225,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.append",
-                "8f30b7f16bce",
+                "a9f847f7ed35",
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),

@@ -75,7 +75,7 @@ REQUESTS: tuple[Mutant, ...] = (
         breaks="Whoever waits for a record to be committed is refused when the leadership goes: the offset may get another "
         "record.",
         needs="A node that loses the leadership with records that nobody has, and gets it back within the producer's timeout.",
-        edits=(edit(f"{REPLICAS}._on_role_changed", "3b53b0c00762", ("self.committed.fail(tp, moved)", "pass")),),
+        edits=(edit(f"{REPLICAS}._on_role_changed", "7dc868778609", ("self.committed.fail(tp, moved)", "pass")),),
         seeds=40,
     ),
     Mutant(

@@ -174,7 +174,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.producers:ProducerStates.check",
-                "f81e3509299f",
+                "ef2359a010b6",
                 (
                     "if batch.first_sequence == header.base_sequence and batch.last_sequence == header.last_sequence:\n"
                     "                return batch\n",
