@@ -26,8 +26,8 @@ REQUESTS: tuple[Mutant, ...] = (
         needs="A record while the one before is committed already; for clients, a leader that falls then.",
         edits=(
             edit(
-                f"{PRODUCE}:_append",
-                "8bd5e63573f6",
+                f"{PRODUCE}:_append_to",
+                "4e49776214d1",
                 ("request.acks, appended.last_offset + 1", "request.acks, appended.last_offset"),
             ),
         ),
@@ -40,8 +40,8 @@ REQUESTS: tuple[Mutant, ...] = (
         "(a slow follower).",
         edits=(
             edit(
-                f"{PRODUCE}:_append",
-                "8bd5e63573f6",
+                f"{PRODUCE}:_append_to",
+                "4e49776214d1",
                 ("outcome.stored = _stored(", "outcome.stored = None if appended.duplicate else _stored("),
             ),
         ),
