@@ -110,7 +110,7 @@ class Node:
         )
         producer_ids = ProducerIds(self.controller_client, self.session, config.node_id)
         groups = self._make_groups()
-        markers = MarkerWriter(self.cluster, self.replicas, groups, host.clock)
+        markers = MarkerWriter(self.cluster, self.replicas, groups, host.clock, on_fatal)
         transactions = self._make_transactions(producer_ids, markers)
         self.services = Services(
             config=config,
@@ -129,7 +129,7 @@ class Node:
             groups=groups,
             transactions=transactions,
             markers=markers,
-            verifier=Verifier(config.node_id, transactions, self.cluster, host.peers, self._tasks),
+            verifier=Verifier(config.node_id, transactions, self.cluster, host.peers, self._tasks, on_fatal),
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
         self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE), on_fatal=on_fatal)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quorumlog.host.ports import Clock, PeerGone, Peers
+from quorumlog.host.ports import Clock, PeerGone, Peers, StorageError
 from quorumlog.metadata.internal_topics import OFFSETS_TOPIC
 from quorumlog.partitions.partition import Partition
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -18,7 +18,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from .cluster import ClusterView
 from .group_coordinator import GroupCoordinator
 from .replicas import Replicas
-from .tasks import Tasks
+from .tasks import OnFatal, Tasks
 from .transaction_messages import (
     DecodeError,
     MarkerOrder,
@@ -38,7 +38,10 @@ TARGETS_MAX = 5_000  # in one call
 class MarkerWriter:
     """On every node: appends markers to the partitions that it leads."""
 
-    def __init__(self, cluster: ClusterView, replicas: Replicas, groups: GroupCoordinator, clock: Clock) -> None:
+    def __init__(
+        self, cluster: ClusterView, replicas: Replicas, groups: GroupCoordinator, clock: Clock, on_fatal: OnFatal
+    ) -> None:
+        self._on_fatal = on_fatal
         self._cluster = cluster
         self._replicas = replicas
         self._groups = groups
@@ -93,7 +96,12 @@ class MarkerWriter:
 
     async def on_call(self, _source: int, request: bytes) -> bytes:
         """From another node. Raises DecodeError, which ends the call."""
-        return encode_codes(await self.write(decode_orders(request)))
+        orders = decode_orders(request)
+        try:
+            return encode_codes(await self.write(orders))
+        except StorageError as error:  # as where a producer's batch cannot be appended: this node must not go on
+            self._on_fatal(error)
+            raise
 
 
 def _code_of(wait: "asyncio.Future[None] | ErrorCode") -> ErrorCode:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from quorumlog.coordinators.transaction_state import Producer
-from quorumlog.host.ports import PeerGone, Peers
+from quorumlog.host.ports import PeerGone, Peers, StorageError
 from quorumlog.metadata.image import NO_LEADER
 from quorumlog.metadata.internal_topics import TRANSACTIONS_TOPIC
 from quorumlog.partitions.verification import Guard
@@ -20,7 +20,7 @@ from quorumlog.wire.ids import TopicPartition
 
 from .cluster import ClusterView
 from .coordinator import partition_of
-from .tasks import Tasks
+from .tasks import OnFatal, Tasks
 from .transaction_coordinator import TransactionCoordinator
 from .transaction_messages import Question, decode_codes, decode_question, encode_codes, encode_question
 
@@ -37,8 +37,15 @@ class Verifier:
     """Owned by the node. What waits is bounded by the requests in work."""
 
     def __init__(
-        self, node_id: int, coordinator: TransactionCoordinator, cluster: ClusterView, peers: Peers, tasks: Tasks
+        self,
+        node_id: int,
+        coordinator: TransactionCoordinator,
+        cluster: ClusterView,
+        peers: Peers,
+        tasks: Tasks,
+        on_fatal: OnFatal,
     ) -> None:
+        self._on_fatal = on_fatal
         self._node_id = node_id
         self._coordinator = coordinator
         self._cluster = cluster
@@ -106,7 +113,12 @@ class Verifier:
         return [codes.get(tp, ErrorCode.none) for tp in question.partitions]
 
     async def _on_call(self, _source: int, request: bytes) -> bytes:
-        return encode_codes(await self._answer(decode_question(request)))
+        question = decode_question(request)
+        try:
+            return encode_codes(await self._answer(question))
+        except StorageError as error:
+            self._on_fatal(error)
+            raise
 
 
 def refusal(code: ErrorCode, tp: TopicPartition, *, knows_abortable: bool, knows_concurrent: bool) -> ClusterError | None:

@@ -20,8 +20,9 @@ from .raft import RAFT
 from .replication import REPLICATION
 from .requests import REQUESTS
 from .storage import STORAGE
+from .transactions import TRANSACTIONS
 
-CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS)
+CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS, *TRANSACTIONS)
 
 
 def find(name: str) -> Mutant:

@@ -1,8 +1,8 @@
 """Who may find a mutant: each judge runs one seed and says what broke, or None.
 
-`sim` and `groups` are the judges that count: whole clusters, with either workload. The others are the older searches for a part
-of the house each. They judge what the whole cluster cannot come to with the sizes that a node has (entries of the quorum that
-are split over several messages, followers behind a thousand entries), or comes to in hundreds of seeds only. Where even they
+`sim`, `groups` and `transactions` are the judges that count: whole clusters, by workload. The others are the older searches for
+a part of the house each. They judge what the whole cluster cannot come to with the sizes that a node has (entries of the quorum
+that are split over several messages, followers behind a thousand entries), or comes to in hundreds of seeds only. Where even they
 hardly do, a unit test stands for the situation. Asked about the rest (`--judge`) they tell which bugs only a whole cluster can
 show.
 """
@@ -39,6 +39,13 @@ def groups(seed: int) -> str | None:
     return run_seed(seed, "groups").failure
 
 
+def transactions(seed: int) -> str | None:
+    """The whole cluster, with transactions."""
+    from tests.sim.run import run_seed
+
+    return run_seed(seed, "transactions").failure
+
+
 def trio(seed: int) -> str | None:
     """Three replicas of one partition."""
     from tests.partitions.trio import run
@@ -67,7 +74,7 @@ def unit(seed: int) -> str | None:
     return f"unit test: {UNIT_TESTS[seed]}"
 
 
-JUDGES: dict[str, Judge] = {"sim": sim, "groups": groups, "trio": trio, "raft": raft, "unit": unit}
+JUDGES: dict[str, Judge] = {"sim": sim, "groups": groups, "transactions": transactions, "trio": trio, "raft": raft, "unit": unit}
 
 
 class Stuck(KeyboardInterrupt):

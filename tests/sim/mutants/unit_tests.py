@@ -9,4 +9,6 @@ UNIT_TESTS = (
     "node/test_replication_streams.py::test_every_beginning_has_a_handle_of_its_own",
     "coordinators/test_offsets.py::test_only_members_of_the_generation_commit_for_a_group_that_has_some",
     "coordinators/test_consumer_scripts.py::test_a_conversation[basic]",
+    "partitions/test_transactions.py::test_what_is_stable_and_aborted_survives_everything",
+    "partitions/test_transactions.py::test_nobody_begins_without_the_coordinators_word",
 )
