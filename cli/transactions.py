@@ -138,13 +138,13 @@ def _listed(client: Any, states: Sequence[str], producer_ids: Iterable[int], lon
 
 
 def _places(client: Any, targets: Sequence[Target]) -> list[tuple[str, int]]:
-    held = {topic["topic"]: topic for topic in client.describe_topics()}
+    held = {topic["name"]: topic for topic in client.describe_topics()}
     wanted = targets or [(topic, ()) for topic in sorted(held)]
     places = []
     for topic, numbers in wanted:
         if topic not in held:
             raise click.ClickException(f"there is no topic {topic!r}")
-        there = sorted(partition["partition"] for partition in held[topic]["partitions"])
+        there = sorted(partition["partition_index"] for partition in held[topic]["partitions"])
         places += [(topic, number) for number in numbers or there]
     return places
 

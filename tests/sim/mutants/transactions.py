@@ -41,7 +41,7 @@ TRANSACTIONS: tuple[Mutant, ...] = (
                 ("self._effects[0][0] <= self.partition.high_watermark", "True"),
             ),
         ),
-        seeds=150,
+        seeds=400,
         judge="transactions",
     ),
     Mutant(
