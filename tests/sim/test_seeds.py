@@ -11,7 +11,10 @@ SEEDS = "1..50"
 REPEATED = "51..53"
 SEEDS_OF_GROUPS = "1..12"
 REPEATED_OF_GROUPS = "13..13"
+SEEDS_OF_TRANSACTIONS = "1..12"
+REPEATED_OF_TRANSACTIONS = "13..13"
 GROUPS = ("--workload", "groups")
+TRANSACTIONS = ("--workload", "transactions")
 
 
 def simulate(*arguments: str) -> dict[str, Any]:
@@ -47,7 +50,22 @@ def test_groups_keep_their_promises_under_the_faults_of_a_dozen_seeds() -> None:
     assert verdict["runs"] == 12
 
 
-@pytest.mark.parametrize("what", [("--seeds", REPEATED), (*GROUPS, "--seeds", REPEATED_OF_GROUPS)], ids=["records", "groups"])
+def test_transactions_are_whole_or_not_there_under_the_faults_of_a_dozen_seeds() -> None:
+    """`python -m tests.sim --workload transactions`: writers, movers and usurpers, of both versions of transactions."""
+    verdict = simulate(*TRANSACTIONS, "--seeds", SEEDS_OF_TRANSACTIONS)
+    assert failures(verdict) == []
+    assert verdict["runs"] == 12
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        ("--seeds", REPEATED),
+        (*GROUPS, "--seeds", REPEATED_OF_GROUPS),
+        (*TRANSACTIONS, "--seeds", REPEATED_OF_TRANSACTIONS),
+    ],
+    ids=["records", "groups", "transactions"],
+)
 def test_a_seed_runs_the_same_way_twice(what: tuple[str, ...]) -> None:
     assert failures(simulate("meta", *what)) == []
 
