@@ -161,9 +161,10 @@ class Transactions:
     def end(self, asked: Asked, *, is_commit: bool, client_version: int, spare_id: int | None, wall_ms: int) -> None:
         known = self._existing(asked)
         is_repeat = _is_repeated_end(asked, known, client_version)
-        self._check_end(asked, known, is_repeat)
         if known.state.is_ending:
-            raise _busy(asked, known) if known.is_commit is is_commit else _misplaced(asked, known)
+            raise self._too_early(asked, known, is_repeat, is_commit)
+        if not is_repeat:
+            self._check_producer(asked, known)
         if known.state.is_complete and is_repeat:
             if known.is_commit is not is_commit:
                 raise _misplaced(asked, known)
@@ -188,10 +189,14 @@ class Transactions:
         self._log(asked, ended)
         self._log(asked, ended.completed(wall_ms))
 
-    def _check_end(self, asked: Asked, known: Transaction, is_repeat: bool) -> None:
-        if is_repeat:
-            return
-        self._check_producer(asked, known, may_be=() if known.state.is_ending and known.has_epoch_of_its_own else (known.epoch,))
+    def _too_early(self, asked: Asked, known: Transaction, is_repeat: bool, is_commit: bool) -> ClusterError:
+        """The last end is not carried out yet: asked for again, or already for the next one, which may be that of nothing."""
+        successor = Producer(known.next_producer_id, 0)
+        if known.has_epoch_of_its_own and not is_repeat and asked.producer in (known.producer, successor):
+            return _busy(asked, known)
+        if not is_repeat:
+            self._check_producer(asked, known, may_be=() if known.has_epoch_of_its_own else None)
+        return _busy(asked, known) if known.is_commit is is_commit else _misplaced(asked, known)
 
     def _end_with(self, transactional_id: str, ended: Transaction) -> None:
         self.journal.log(TransactionRecord(transactional_id, ended))

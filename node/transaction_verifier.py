@@ -26,7 +26,7 @@ from .transaction_messages import Question, decode_codes, decode_question, encod
 
 METHOD = "transactions"
 CALL_TIMEOUT_S = 5.0
-BUSY_PAUSE_S, BUSY_TRIES = 0.02, 5  # while the last transaction of the producer is being completed (KIP-890: 100 ms)
+BUSY_PAUSE_S, BUSY_TRIES = 0.005, 20  # while the last transaction of the producer is being completed (KIP-890: 100 ms)
 
 Asker = tuple[str, Producer, bool]  # of a Question
 Place = tuple[TopicPartition, Guard]

@@ -276,6 +276,23 @@ def test_nothing_begun_is_nothing_to_commit(desk: Desk) -> None:
     assert refused(desk.end, third) is ErrorCode.invalid_txn_state
 
 
+def test_the_next_transaction_ends_no_sooner_than_the_last_one(desk: Desk) -> None:
+    """Java aborts what it has sent nothing of yet at once; also under the producer id that it gets with the last end."""
+    producer = desk.init()
+    desk.add(producer, A)
+    second = desk.end(producer)
+    for commit in (False, True):
+        assert refused(desk.end, second, commit=commit) is ErrorCode.concurrent_transactions
+    assert refused(desk.end, Producer(101, 5), commit=False) is ErrorCode.producer_fenced
+    desk.complete()
+    assert desk.end(second, commit=False) == (101, 2)
+    desk.seed(Transaction(50, EPOCH_LAST, TIMEOUT_MS))
+    last = Producer(50, EPOCH_LAST)
+    desk.add(last, A)
+    fresh = desk.end(last)
+    assert refused(desk.end, fresh, commit=False) is ErrorCode.concurrent_transactions
+
+
 def test_the_last_epoch_ends_with_another_producer_id(desk: Desk) -> None:
     """The markers go by the old id; who asks again gets the new one."""
     desk.seed(Transaction(50, EPOCH_LAST, TIMEOUT_MS))

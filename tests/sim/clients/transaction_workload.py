@@ -113,7 +113,10 @@ class TransactionWorkload:
                 (OUTPUT, partition): tuple(f"{op.value}.{partition}.{number}" for number in range(op.count))
                 for partition in op.partitions
             }
-            await self._try(writer, {}, writes, {}, op.ends)
+            if op.ends == "abort" and op.count > 1:  # at once, before anything was sent: perhaps before the last one is complete
+                await writer.end(commit=False)
+            else:
+                await self._try(writer, {}, writes, {}, op.ends)
         del self._doing[doing]
 
     async def _move(self, number: int, writer: Transactor, partitions: Sequence[int], ends: str) -> int:
