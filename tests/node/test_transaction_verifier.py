@@ -81,6 +81,7 @@ def test_what_comes_meanwhile_waits_for_the_same_answer() -> None:
             verdict.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]
         stage.gate.set()
         assert [await verdict for verdict in verdicts] == [OK, ErrorCode.transaction_abortable, OK, OK]
+        await turns()
         assert [question.partitions for question in stage.asked] == [(TP, OTHER), (TP,)]
         assert order.index("a") < order.index("c")
 
