@@ -27,6 +27,7 @@ COMMANDS = {
     "local": ("quorumlog.cli.local", "local", "Run a cluster of node processes on this machine."),
     "produce": ("quorumlog.cli.produce", "produce", "Send the lines of the standard input to a topic."),
     "topics": ("quorumlog.cli.topics", "topics", "Create, list, describe, change, delete and move topics."),
+    "transactions": ("quorumlog.cli.transactions", "transactions", "Look at transactions, and abort those that hang."),
 }
 
 

@@ -97,6 +97,12 @@ class ClassicGroup:
         if self.state is State.COMPLETING:
             raise ClusterError(ErrorCode.rebalance_in_progress, f"group {self.group_id} waits for its leader's assignment")
 
+    def check_transactional_commit(self, *, member_id: str, instance_id: str | None, generation: int) -> None:
+        if generation < 0 and (self.is_empty or (member_id == "" and instance_id is None)):
+            return  # producers of old know of no generation
+        self.check_member(member_id, instance_id)
+        self.check_generation(generation)
+
     # --- checks, in Kafka's order
 
     def check_member(self, member_id: str, instance_id: str | None) -> None:

@@ -114,6 +114,16 @@ class ConsumerGroup:
             )
         _check_epoch_of(member, generation)
 
+    def check_transactional_commit(self, *, member_id: str, instance_id: str | None, generation: int) -> None:
+        if generation < 0 and (not self.members or (member_id == "" and instance_id is None)):
+            return  # producers of old know of no epoch
+        try:
+            _check_epoch_of(self.member(member_id), generation)
+        except ClusterError as error:
+            if error.code is ErrorCode.stale_member_epoch:  # which TxnOffsetCommit does not know
+                raise ClusterError(ErrorCode.illegal_generation, error.message) from error
+            raise
+
     def check_fetch(self, *, member_id: str | None, member_epoch: int) -> None:
         if member_id is None and member_epoch < 0:
             return

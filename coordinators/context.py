@@ -42,7 +42,11 @@ class Group(Protocol):
         ...
 
     def check_commit(self, *, member_id: str, instance_id: str | None, generation: int, version: int) -> None:
-        """Raises the ClusterError with which OffsetCommit or TxnOffsetCommit is refused (KIP-848: `generation` is the epoch)."""
+        """Raises the ClusterError with which OffsetCommit is refused (KIP-848: `generation` is the epoch)."""
+        ...
+
+    def check_transactional_commit(self, *, member_id: str, instance_id: str | None, generation: int) -> None:
+        """Raises the ClusterError with which TxnOffsetCommit is refused; who says nothing of himself is not asked."""
         ...
 
     def check_fetch(self, *, member_id: str | None, member_epoch: int) -> None:
@@ -70,7 +74,7 @@ class Context:
     config_of: Callable[[str], GroupConfig]
     """The settings that count for a group, by its id."""
     new_uuid: Callable[[], UUID]
-    journal: Journal
+    journal: Journal[Record]
     record_bytes_max: int = 1_000_000
     """Key and value of one record together: what is larger cannot be logged, and must be refused before it is decided."""
     timers: Timers = field(default_factory=Timers)

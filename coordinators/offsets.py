@@ -16,8 +16,9 @@ from .classic_group import ClassicGroup, State
 from .classic_subscription import CONSUMER_PROTOCOL_TYPE
 from .classic_timers import begin_session
 from .context import Context, Group
+from .pending_offsets import PendingOffsets, Place
 from .records import CommittedOffset, OffsetCommit
-from .results import Body, Request, Waiter
+from .results import Body, Request, Waiter, Writer
 from .timers import Key
 
 RETENTION: Key = ("offsets", "retention")
@@ -40,6 +41,7 @@ class Offsets:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._committed: dict[str, dict[str, Partitions]] = {}  # group, topic, partition
+        self._pending: PendingOffsets[Stored] = PendingOffsets()
         self._places: dict[bytes, Partitions] = {}  # while loading: by the key of a record, but for its partition
         self._unchecked: deque[str] = deque()  # groups that the running round of retention has not seen yet
 
@@ -50,7 +52,7 @@ class Offsets:
         if value is None or len(value) != STORED.size or value[:2] != STORED_HEAD or value[14:16] != STORED_EMPTY:
             return False
         place = self._places.get(key[:-4])
-        if place is None:
+        if place is None or self._pending:
             return False
         place[int.from_bytes(key[-4:], "big", signed=True)] = value
         return True
@@ -68,20 +70,43 @@ class Offsets:
         if record.committed is None:
             self._forget(record)
             return
-        group_id = record.group_id
+        if self._pending:
+            self._pending.outdo(_place(record))
+        self._put(record.group_id, record.topic, record.partition, _stored(record.committed))
+
+    def replay_pending(self, producer_id: int, record: OffsetCommit) -> None:
+        """As `replay`, of what a producer has committed in a transaction."""
+        self._places.clear()
+        if record.committed is None:
+            self._forget(record)
+            return
+        self._pending.add(producer_id, _place(record), _stored(record.committed))
+        self._note_group(record.group_id)
+
+    def end_transaction(self, producer_id: int, *, is_commit: bool) -> None:
+        self._places.clear()
+        for place, stored in self._pending.end(producer_id, is_commit=is_commit):
+            self._put(place.group_id, place.topic, place.partition, stored)
+
+    def _put(self, group_id: str, topic: str, partition: int, stored: Stored) -> None:
         topics = self._committed.get(group_id)
         if topics is None:
             topics = self._committed[group_id] = {}
-        partitions = topics.get(record.topic)
+        partitions = topics.get(topic)
         if partitions is None:
-            partitions = topics[record.topic] = {}
-        partitions[record.partition] = _stored(record.committed)
+            partitions = topics[topic] = {}
+        partitions[partition] = stored
+        self._note_group(group_id)
+
+    def _note_group(self, group_id: str) -> None:
         if group_id not in self._context.groups:
             # Nobody ever joined it: a tool, or a consumer that was assigned its partitions by hand.
             self._context.groups[group_id] = ClassicGroup(group_id)
 
     def _forget(self, record: OffsetCommit) -> None:
         self._places.clear()
+        if self._pending:
+            self._pending.forget(_place(record))
         topics = self._committed.get(record.group_id, {})
         partitions = topics.get(record.topic, {})
         partitions.pop(record.partition, None)
@@ -94,15 +119,27 @@ class Offsets:
         """Topics may have been deleted while nobody coordinated these groups."""
         self._places.clear()
         named = {topic for topics in self._committed.values() for topic in topics}
+        named |= {place.topic for place in self._pending.places()}
         self._drop_topics(sorted(topic for topic in named if topic not in self._context.image.topics))
         self._context.timers.set(RETENTION, now + self._check_interval_s())
 
     # --- committing
 
     def commit(self, request: Request, now: float, wall_ms: int) -> None:
-        message, config = request.message, self._context.config_of(request.message.group_id)
-        refused = self._refusal(request, now)
+        message = request.message
         expire_ms = wall_ms + message.retention_time_ms if message.retention_time_ms >= 0 else -1
+        self._commit(request, self._refusal(request, now), self._context.journal.log, wall_ms=wall_ms, expire_ms=expire_ms)
+
+    def commit_in_transaction(self, request: Request, writer: Writer, wall_ms: int) -> None:
+        def log(record: OffsetCommit) -> None:
+            self._context.journal.log_for(writer, record)
+
+        self._commit(request, self._transactional_refusal(request), log, wall_ms=wall_ms, expire_ms=-1)
+
+    def _commit(
+        self, request: Request, refused: ErrorCode, log: Callable[[OffsetCommit], None], *, wall_ms: int, expire_ms: int
+    ) -> None:
+        message, config = request.message, self._context.config_of(request.message.group_id)
 
         def one(topic: str, item: Struct) -> Body:
             code, metadata = refused, item.committed_metadata or ""
@@ -110,11 +147,24 @@ class Offsets:
                 code = ErrorCode.offset_metadata_too_large
             if code is ErrorCode.none:
                 committed = CommittedOffset(item.committed_offset, item.committed_leader_epoch, metadata, wall_ms, expire_ms)
-                self._context.journal.log(OffsetCommit(message.group_id, topic, item.partition_index, committed))
+                log(OffsetCommit(message.group_id, topic, item.partition_index, committed))
             return {"partition_index": item.partition_index, "error_code": code}
 
         topics = [self._for_known(topic, request.version, one) for topic in message.topics]
         self._context.journal.reply(request.waiter, {"topics": topics})
+
+    def _transactional_refusal(self, request: Request) -> ErrorCode:
+        message = request.message
+        group = self._context.groups.get(message.group_id)
+        if group is None:
+            return ErrorCode.none if message.generation_id < 0 else ErrorCode.illegal_generation
+        try:
+            group.check_transactional_commit(
+                member_id=message.member_id, instance_id=message.group_instance_id, generation=message.generation_id
+            )
+        except ClusterError as error:
+            return error.code
+        return ErrorCode.none
 
     def _refusal(self, request: Request, now: float) -> ErrorCode:
         """Why none of the offsets is taken; the session of a member that commits goes on."""
@@ -142,36 +192,48 @@ class Offsets:
 
     # --- fetching
 
-    def fetch(self, request: Request, now: float) -> None:
+    def fetch(self, request: Request, now: float, *, requires_stable: bool) -> None:
         """One group. Raises the ClusterError with which its members' reading is refused."""
         message = request.message
         group = self._context.groups.get(message.group_id)
         if group is not None:
             group.check_fetch(member_id=message.member_id, member_epoch=message.member_epoch)
         committed = self._committed.get(message.group_id, {}) if group is not None else {}
+        unstable = frozenset(self._pending.places(message.group_id) if requires_stable else ())
         if message.topics is None:
-            topics = list(self._all_of(committed, with_ids=request.version >= TOPIC_IDS_VERSION))
+            topics = list(self._all_of(message.group_id, committed, unstable, request.version >= TOPIC_IDS_VERSION))
         else:
-            topics = [self._fetched(committed, topic, request.version) for topic in message.topics]
+            topics = [self._fetched(message.group_id, committed, topic, unstable, request.version) for topic in message.topics]
         self._context.journal.reply(request.waiter, {"group_id": message.group_id, "topics": topics})
 
-    def _all_of(self, committed: dict[str, Partitions], *, with_ids: bool) -> Iterator[Body]:
+    def _all_of(
+        self, group_id: str, committed: dict[str, Partitions], unstable: frozenset[Place], with_ids: bool
+    ) -> Iterator[Body]:
         for name in sorted(committed):
             topic = self._context.image.topics.get(name)
-            partitions = [_offset_body(index, offset) for index, offset in sorted(committed[name].items())]
+            partitions = [
+                _offset_body(index, offset, is_unstable=Place(group_id, name, index) in unstable)
+                for index, offset in sorted(committed[name].items())
+            ]
             if not with_ids:
                 yield {"name": name, "partitions": partitions}
             elif topic is not None:  # or it was deleted: there is no id to name it by
                 yield {"topic_id": topic.topic_id, "partitions": partitions}
 
-    def _fetched(self, committed: dict[str, Partitions], topic: Struct, version: int) -> Body:
+    def _fetched(
+        self, group_id: str, committed: dict[str, Partitions], topic: Struct, unstable: frozenset[Place], version: int
+    ) -> Body:
         """A topic that does not exist (any more) has no offsets, which is no error; an unknown id is."""
         name = self._name_of(topic, version)
         if name is None:
             unknown = {"error_code": ErrorCode.unknown_topic_id}
             return _named(topic, "", [_offset_body(index, None) | unknown for index in topic.partition_indexes])
         partitions = committed.get(name, {})
-        return _named(topic, name, [_offset_body(index, partitions.get(index)) for index in topic.partition_indexes])
+        found = [
+            _offset_body(index, partitions.get(index), is_unstable=Place(group_id, name, index) in unstable)
+            for index in topic.partition_indexes
+        ]
+        return _named(topic, name, found)
 
     # --- deleting
 
@@ -184,7 +246,7 @@ class Offsets:
 
         def one(topic: str, item: Struct) -> Body:
             code = ErrorCode.group_subscribed_to_topic if _reads(group, topic) else ErrorCode.none
-            if code is ErrorCode.none and item.partition_index in self._committed.get(message.group_id, {}).get(topic, {}):
+            if code is ErrorCode.none and self._has(Place(message.group_id, topic, item.partition_index)):
                 self._context.journal.log(OffsetCommit(message.group_id, topic, item.partition_index, None))
             return {"partition_index": item.partition_index, "error_code": code}
 
@@ -196,11 +258,19 @@ class Offsets:
         group = self._existing(group_id)
         if not group.is_empty:
             raise ClusterError(ErrorCode.non_empty_group, f"group {group_id} is {group.state_name}, not empty")
-        for topic, partitions in list(self._committed.get(group_id, {}).items()):
-            for partition in list(partitions):
-                self._context.journal.log(OffsetCommit(group_id, topic, partition, None))
+        for place in self._places_of(group_id):
+            self._context.journal.log(OffsetCommit(*place, None))
         self._delete_empty(group)
         self._context.journal.reply(waiter, {"group_id": group_id, "error_code": ErrorCode.none})
+
+    def _has(self, place: Place) -> bool:
+        return place.partition in self._committed.get(place.group_id, {}).get(place.topic, {}) or place in self._pending
+
+    def _places_of(self, group_id: str) -> list[Place]:
+        """Where the group has committed, or is about to."""
+        topics = self._committed.get(group_id, {})
+        committed = [Place(group_id, topic, partition) for topic, partitions in topics.items() for partition in partitions]
+        return list(dict.fromkeys([*committed, *self._pending.places(group_id)]))
 
     def _existing(self, group_id: str) -> Group:
         group = self._context.groups.get(group_id)
@@ -224,7 +294,8 @@ class Offsets:
             for group_id, committed in self._committed.items()
             for partition in committed.get(topic, ())
         ]
-        for group_id, topic, partition in doomed:
+        doomed += [place for place in self._pending.places() if place.topic in topics]
+        for group_id, topic, partition in dict.fromkeys(doomed):
             self._context.journal.log(OffsetCommit(group_id, topic, partition, None))
 
     def on_timer(self, key: Key, now: float, wall_ms: int) -> None:
@@ -251,10 +322,11 @@ class Offsets:
             if since is not None and not _reads(group, topic)
             for partition, offset in ((partition, _committed(stored)) for partition, stored in partitions.items())
             if _is_expired(offset, since(offset), retention_ms, wall_ms)
+            and Place(group.group_id, topic, partition) not in self._pending
         ]
         for topic, partition in expired:
             self._context.journal.log(OffsetCommit(group.group_id, topic, partition, None))
-        if group.is_empty and group.group_id not in self._committed:
+        if group.is_empty and group.group_id not in self._committed and not self._pending.has_group(group.group_id):
             self._delete_empty(group)
         return len(expired)
 
@@ -309,9 +381,14 @@ def _committed(stored: Stored) -> CommittedOffset:
     return CommittedOffset(offset, leader_epoch, "", commit_timestamp_ms, -1)
 
 
-def _offset_body(partition: int, stored: Stored | None) -> Body:
+def _place(record: OffsetCommit) -> Place:
+    return Place(record.group_id, record.topic, record.partition)
+
+
+def _offset_body(partition: int, stored: Stored | None, *, is_unstable: bool = False) -> Body:
+    """Of what a transaction may be about to change nothing is told: who asks must come again."""
     found: tuple[int, int, str] = (-1, -1, "")
-    if stored is not None:
+    if stored is not None and not is_unstable:
         offset = _committed(stored)
         found = (offset.offset, offset.leader_epoch, offset.metadata)
     return {
@@ -319,7 +396,7 @@ def _offset_body(partition: int, stored: Stored | None) -> Body:
         "committed_offset": found[0],
         "committed_leader_epoch": found[1],
         "metadata": found[2],
-        "error_code": ErrorCode.none,
+        "error_code": ErrorCode.unstable_offset_commit if is_unstable else ErrorCode.none,
     }
 
 

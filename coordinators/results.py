@@ -1,11 +1,12 @@
 """What goes into a shard and what comes out: a request, and the records and replies that it leads to.
 
-Request -> GroupShard -> Result(records to be logged, replies to be sent once all that was logged so far is committed)
+Request -> shard -> Result(records to be logged; replies and effects, once all that was logged so far is committed)
 """
 
 from dataclasses import dataclass
 from typing import Any
 
+from quorumlog.partitions.verification import Guard
 from quorumlog.wire.message import Struct
 
 Waiter = int
@@ -41,8 +42,20 @@ class LogRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Writer:
+    """The producer in whose transaction records are logged. The first of them need a guard, unless that has begun there."""
+
+    producer_id: int
+    producer_epoch: int
+    guard: Guard | None
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Records are in the order in which they must be logged: all of them or none."""
 
     records: tuple[LogRecord, ...] = ()
     replies: tuple[Reply, ...] = ()
+    effects: tuple[Any, ...] = ()
+    """What the shell does next, in this order. A shard that is loaded asks for what its predecessor may not have done."""
+    writer: Writer | None = None

@@ -15,13 +15,13 @@ from quorumlog.metadata.group_config import GroupConfig
 from quorumlog.metadata.image import Image
 
 from .classic import ClassicGroups
-from .codec import Record, decode_record
+from .codec import CorruptRecord, Record, decode_record, encode_record
 from .consumer import ConsumerGroups
 from .context import Context
 from .journal import Journal
 from .offsets import Offsets
 from .records import GroupMetadata, OffsetCommit
-from .results import Body, Request, Result, Waiter
+from .results import Body, Request, Result, Waiter, Writer
 from .timers import NEVER
 
 __all__ = ["NEVER", "GroupShard"]
@@ -34,7 +34,7 @@ class GroupShard:
     """`now` is monotonic time in seconds, `wall_ms` is ms since 1970. Lives as long as this node leads the partition."""
 
     def __init__(self, image: Image, *, config_of: Callable[[str], GroupConfig], new_uuid: Callable[[], UUID]) -> None:
-        self._journal = Journal(self._replay)
+        self._journal = Journal(encode_record, self._replay, self._replay_pending)
         self._context = context = Context(image, config_of, new_uuid, self._journal)
         self._offsets = Offsets(context)
         self._classic = ClassicGroups(context)
@@ -55,6 +55,16 @@ class GroupShard:
         else:
             self._offsets.forget_places()
 
+    def replay_for(self, producer_id: int, key: bytes, value: bytes | None) -> None:
+        """The same, of a record that is part of a producer's transaction: offsets that its end decides on."""
+        record = decode_record(key, value)
+        if record is not None:
+            self._replay_pending(producer_id, record)
+
+    def replay_end(self, producer_id: int, *, is_commit: bool) -> None:
+        """A producer's transaction has ended."""
+        self._offsets.end_transaction(producer_id, is_commit=is_commit)
+
     def on_loaded(self, image: Image, now: float, wall_ms: int) -> Result:
         """All was replayed: every member begins with a full session timeout. `image` is the newest."""
         self._context.image = image
@@ -71,6 +81,11 @@ class GroupShard:
                 self._classic.replay(record)
             case _:
                 self._consumer.replay(record)
+
+    def _replay_pending(self, producer_id: int, record: Record) -> None:
+        if not isinstance(record, OffsetCommit):
+            raise CorruptRecord(f"a record of the transaction of producer {producer_id} that is no offset: {record}")
+        self._offsets.replay_pending(producer_id, record)
 
     def limit_records(self, bytes_max: int) -> None:
         """Of key and value of one record together, from here on."""
@@ -122,9 +137,14 @@ class GroupShard:
         self._offsets.commit(request, now, wall_ms)
         return self._journal.take()
 
-    def fetch_offsets(self, request: Request, now: float) -> Result:
-        """One group of OffsetFetch."""
-        self._offsets.fetch(request, now)
+    def commit_in_transaction(self, request: Request, writer: Writer, wall_ms: int) -> Result:
+        """TxnOffsetCommit."""
+        self._offsets.commit_in_transaction(request, writer, wall_ms)
+        return self._journal.take()
+
+    def fetch_offsets(self, request: Request, now: float, *, requires_stable: bool = False) -> Result:
+        """One group of OffsetFetch. Whoever requires stable offsets is told of none that a transaction may be about to change."""
+        self._offsets.fetch(request, now, requires_stable=requires_stable)
         return self._journal.take()
 
     def delete_offsets(self, request: Request, now: float) -> Result:

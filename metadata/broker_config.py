@@ -142,6 +142,26 @@ BROKER_SETTINGS = table_of(
             "replica.selector.class", STRING, "", "Which replica a consumer reads from; without a class, the leader.", bare=True
         ),
         _fixed("socket.request.max.bytes", INT, "104857600", "Largest request.", least=1),
+        _fixed(
+            "transaction.max.timeout.ms", INT, "900000", "Longest time that a producer may ask for its transactions.", least=1
+        ),
+        _fixed(
+            "transaction.remove.expired.transaction.cleanup.interval.ms",
+            INT,
+            "3600000",
+            "How often transactional ids that nobody uses are looked for.",
+            least=1,
+        ),
+        _fixed("transaction.state.log.num.partitions", INT, "50", "Partitions of __transaction_state.", least=1),
+        _fixed("transaction.state.log.replication.factor", INT, "3", "Replicas of __transaction_state.", least=1),
+        _fixed("transaction.state.log.segment.bytes", INT, "104857600", "Size of segments of __transaction_state.", least=1024),
+        _fixed(
+            "transactional.id.expiration.ms",
+            INT,
+            "604800000",
+            "A transactional id that nobody has used for so long is forgotten.",
+            least=1,
+        ),
     ]
 )
 

@@ -1,7 +1,8 @@
 """The topics in which coordinators keep their state: clients may read them, and nobody else writes them."""
 
 OFFSETS_TOPIC = "__consumer_offsets"
-INTERNAL_TOPICS = frozenset((OFFSETS_TOPIC, "__transaction_state", "__share_group_state"))
+TRANSACTIONS_TOPIC = "__transaction_state"
+INTERNAL_TOPICS = frozenset((OFFSETS_TOPIC, TRANSACTIONS_TOPIC, "__share_group_state"))
 
 
 def is_internal(topic: str) -> bool:

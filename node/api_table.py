@@ -2,6 +2,8 @@
 
 from .dispatch import Api
 from .handlers import (
+    add_offsets_to_txn,
+    add_partitions_to_txn,
     alter_configs,
     alter_partition_reassignments,
     alter_replica_log_dirs,
@@ -20,7 +22,9 @@ from .handlers import (
     describe_producers,
     describe_quorum,
     describe_topic_partitions,
+    describe_transactions,
     elect_leaders,
+    end_txn,
     fetch,
     find_coordinator,
     get_telemetry_subscriptions,
@@ -33,6 +37,7 @@ from .handlers import (
     list_groups,
     list_offsets,
     list_partition_reassignments,
+    list_transactions,
     metadata,
     offset_commit,
     offset_delete,
@@ -41,7 +46,9 @@ from .handlers import (
     produce,
     push_telemetry,
     sync_group,
+    txn_offset_commit,
     unregister_broker,
+    write_txn_markers,
 )
 
 API_TABLE: dict[int, Api] = {
@@ -87,5 +94,12 @@ API_TABLE: dict[int, Api] = {
         offset_delete.API,
         offset_fetch.API,
         sync_group.API,
+        add_partitions_to_txn.API,
+        add_offsets_to_txn.API,
+        end_txn.API,
+        write_txn_markers.API,
+        txn_offset_commit.API,
+        describe_transactions.API,
+        list_transactions.API,
     )
 }

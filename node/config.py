@@ -164,6 +164,37 @@ class NodeConfig:
     )
     offsets_topic_segment_bytes: int = of_coordinators("offsets.topic.segment.bytes")
 
+    transaction_max_timeout_ms: int = setting(
+        "Longest time that a producer may ask for its transactions; those that take longer are aborted.",
+        900_000,
+        least=1,
+        kafka="transaction.max.timeout.ms",
+    )
+    transactional_id_expiration_ms: int = setting(
+        "A transactional id that nobody has used for so long is forgotten.",
+        604_800_000,
+        least=1,
+        kafka="transactional.id.expiration.ms",
+    )
+    transactional_id_expiration_check_interval_ms: int = setting(
+        "How often transactional ids that nobody uses are looked for.",
+        3_600_000,
+        least=1,
+        kafka="transaction.remove.expired.transaction.cleanup.interval.ms",
+    )
+    transaction_state_log_num_partitions: int = setting(
+        "Partitions of __transaction_state, when it is created.", 50, least=1, kafka="transaction.state.log.num.partitions"
+    )
+    transaction_state_log_replication_factor: int = setting(
+        "Replicas of __transaction_state, when it is created; 0: three, or all nodes if fewer.", 0, least=0
+    )
+    transaction_state_log_segment_bytes: int = setting(
+        "Size at which segments of __transaction_state are rolled.",
+        104_857_600,
+        least=1024,
+        kafka="transaction.state.log.segment.bytes",
+    )
+
     request_bytes_max: int = setting("Largest request.", 100 << 20, least=1024, kafka="socket.request.max.bytes")
     request_bytes_total_max: int = setting("Requests held in memory, all connections together.", 512 << 20, least=1 << 20)
     response_bytes_total_max: int = setting(
@@ -216,6 +247,10 @@ class NodeConfig:
         return self.offsets_topic_replication_factor or min(3, len(self.voter_addresses))
 
     @property
+    def transactions_replication_factor(self) -> int:
+        return self.transaction_state_log_replication_factor or min(3, len(self.voter_addresses))
+
+    @property
     def broker_defaults(self) -> Mapping[str, str]:
         """These settings under Kafka's names, where they are not Kafka's defaults: what the tables of configs count as static."""
         return _broker_defaults(self)
@@ -235,6 +270,7 @@ def _broker_defaults(config: NodeConfig) -> Mapping[str, str]:
         "controller.quorum.voters": config.voters,
         "default.replication.factor": str(config.replication_factor_default),
         "offsets.topic.replication.factor": str(config.offsets_replication_factor),
+        "transaction.state.log.replication.factor": str(config.transactions_replication_factor),
         "auto.leader.rebalance.enable": _text(config.leader_rebalance_interval_s > 0),
         **{spec.metadata["kafka"]: _text(getattr(config, spec.name)) for spec in fields(NodeConfig) if spec.metadata["kafka"]},
     }

@@ -51,6 +51,9 @@ from .services import Services
 from .session import BrokerSession, registration_of
 from .suspects import Suspects
 from .tasks import Tasks, cancelled
+from .transaction_coordinator import TransactionCoordinator
+from .transaction_markers import MarkerSender, MarkerWriter
+from .transaction_verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +113,10 @@ class Node:
             self._tasks,
             interval_s=ISR_LOOK_S,
         )
+        producer_ids = ProducerIds(self.controller_client, self.session, config.node_id)
+        groups = self._make_groups()
+        markers = MarkerWriter(self.cluster, self.replicas, groups, host.clock, on_fatal)
+        transactions = self._make_transactions(producer_ids, markers)
         self.services = Services(
             config=config,
             clock=host.clock,
@@ -122,9 +129,12 @@ class Node:
             quorum=self.quorum_view,
             new_uuid=host.new_uuid,
             volume=host.volume,
-            producer_ids=ProducerIds(self.controller_client, self.session, config.node_id),
+            producer_ids=producer_ids,
             fetch_sessions=FetchSessions(self.replicas.reads, host.rng.randint, sessions_max=config.fetch_sessions_max),
-            groups=self._make_groups(),
+            groups=groups,
+            transactions=transactions,
+            markers=markers,
+            verifier=Verifier(config.node_id, transactions, self.cluster, host.peers, self._tasks, on_fatal),
             api_versions={key: (api.versions[0], api.versions[-1]) for key, api in API_TABLE.items()},
         )
         self.kafka = KafkaListener(config, Dispatcher(self.services, API_TABLE), on_fatal=on_fatal)
@@ -242,6 +252,18 @@ class Node:
             is_fresh=lambda: self.session.is_fresh,
         )
 
+    def _make_transactions(self, producer_ids: ProducerIds, markers: MarkerWriter) -> TransactionCoordinator:
+        return TransactionCoordinator(
+            self.config,
+            self.cluster,
+            self.replicas,
+            self.controller_client,
+            self.host.clock,
+            self._tasks,
+            producer_ids=producer_ids,
+            markers=MarkerSender(self.config.node_id, markers, self.host.peers, self._tasks),
+        )
+
     # --- running
 
     async def start(self) -> None:
@@ -277,6 +299,7 @@ class Node:
             self.quorum.stop(timeout_s=5.0)
         else:
             await self.observer.close()
+        self.services.transactions.close()
         self.services.groups.close()
         await self.compactor.close()
         await self.replicas.close()

@@ -94,7 +94,7 @@ class Replicas:
         self.reads = ReadWaits()
         self.followers: Followers | None = None
         self.leaders: Leaders | None = None
-        self.coordinators: Coordinators | None = None
+        self.coordinators: list[Coordinators] = []
         self.compactor: Compactions | None = None
         self.on_damage: Callable[[Partition], None] | None = None
         self._damage_told: set[PartitionKey] = set()
@@ -124,8 +124,8 @@ class Replicas:
         self.reads.wake(partition.tp)
         if self.followers is not None:
             self.followers.on_marks(partition)
-        if self.coordinators is not None:
-            self.coordinators.on_high_watermark(partition)
+        for coordinator in self.coordinators:
+            coordinator.on_high_watermark(partition)
 
     def on_log_start(self, partition: Partition) -> None:
         """Records were deleted from the beginning."""
@@ -239,8 +239,8 @@ class Replicas:
             self.leaders.unfollow(partition)
             if partition.role is Role.FOLLOWER:
                 self.leaders.follow(partition)
-        if self.coordinators is not None:
-            self.coordinators.on_role_changed(partition)
+        for coordinator in self.coordinators:
+            coordinator.on_role_changed(partition)
 
     def _on_isr_changed(self, partition: Partition) -> None:
         if len(partition.isr) < partition.min_insync_replicas:
@@ -305,8 +305,8 @@ class Replicas:
             self.followers.on_role_changed(partition)
         if self.leaders is not None:
             self.leaders.unfollow(partition)
-        if self.coordinators is not None:
-            self.coordinators.on_role_changed(partition)
+        for coordinator in self.coordinators:
+            coordinator.on_role_changed(partition)
 
     async def _delete_when_idle(self, partition: Partition) -> None:
         """Files go only when no flush round can hold them any more."""

@@ -19,6 +19,9 @@ from .quorum_view import QuorumView
 from .replicas import Replicas
 from .session import BrokerSession
 from .suspects import Suspects
+from .transaction_coordinator import TransactionCoordinator
+from .transaction_markers import MarkerWriter
+from .transaction_verifier import Verifier
 
 
 @dataclass(slots=True)
@@ -35,6 +38,9 @@ class Services:
     producer_ids: ProducerIds
     fetch_sessions: FetchSessions
     groups: GroupCoordinator
+    transactions: TransactionCoordinator
+    markers: MarkerWriter
+    verifier: Verifier
     new_uuid: Callable[[], UUID]
     volume: Callable[[], tuple[int, int]]  # bytes in all and free, where the data are; -1 where that cannot be told
     api_versions: dict[int, tuple[int, int]] = field(default_factory=dict)

@@ -33,8 +33,8 @@ _LZ4_FLAGS = HEADER_SIZE + 4  # behind the frame's magic number
 _LZ4_INDEPENDENT = 1 << 5
 
 
-def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHeader:
-    """The header of the one sound batch that a producer sent. Raises ClusterError."""
+def admit(tp: TopicPartition, records: Buffer, config: TopicConfig, *, by_coordinator: bool = False) -> BatchHeader:
+    """The header of the one sound batch that a producer sent, or a coordinator in its name. Raises ClusterError."""
     if len(records) > config.max_message_bytes:
         raise ClusterError(
             ErrorCode.message_too_large, f"{tp}: a batch of {len(records)} bytes, max.message.bytes is {config.max_message_bytes}"
@@ -51,7 +51,8 @@ def admit(tp: TopicPartition, records: Buffer, config: TopicConfig) -> BatchHead
     _check_attributes(tp, header)
     _check_frame(tp, records, header)
     _check_timestamps(tp, header)
-    _check_producer(tp, header)
+    if not by_coordinator:
+        _check_producer(tp, header)
     return header
 
 
@@ -119,8 +120,8 @@ def _check_frame(tp: TopicPartition, records: Buffer, header: BatchHeader) -> No
 def _check_attributes(tp: TopicPartition, header: BatchHeader) -> None:
     if header.attributes & CONTROL:
         raise _invalid(tp, "a client may not write control batches")
-    if header.attributes & TRANSACTIONAL:
-        raise ClusterError(ErrorCode.invalid_txn_state, f"{tp}: a transactional batch, and no transaction is open")
+    if header.attributes & TRANSACTIONAL and header.producer_id < 0:
+        raise _invalid(tp, "a transactional batch without a producer id")
     if header.compression > COMPRESSION_MAX:
         raise _invalid(tp, f"compression type {header.compression}, the greatest is {COMPRESSION_MAX}")
     if header.compression == 0 and header.record_count * RECORD_BYTES_MIN > header.size - HEADER_SIZE:

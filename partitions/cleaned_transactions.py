@@ -35,7 +35,7 @@ class CleanedTransactions:
 
     def is_aborted(self, header: BatchHeader) -> bool:
         """Whether a batch of records belongs to an aborted transaction."""
-        self._advance(header.last_offset)
+        self._advance(header)
         if not header.is_transactional:
             return False
         if header.producer_id in self._open:
@@ -46,7 +46,7 @@ class CleanedTransactions:
 
     def is_idle(self, header: BatchHeader, key: bytes | None) -> bool:
         """Whether a mark ends a transaction of which no record is left."""
-        self._advance(header.last_offset)
+        self._advance(header)
         producer_id = header.producer_id
         if key is None or len(key) < _MARK.size:  # emptied by another broker: Kafka does that, we do not
             self._open.pop(producer_id, None)
@@ -56,7 +56,8 @@ class CleanedTransactions:
         is_known = self._open.pop(producer_id, None) is not None
         return not is_known or self._seen.pop(producer_id, False) is False
 
-    def _advance(self, offset: int) -> None:
-        while self._coming and self._coming[0].first_offset <= offset:
+    def _advance(self, header: BatchHeader) -> None:
+        while self._coming and self._coming[0].first_offset <= header.last_offset:
             aborted = self._coming.popleft()
-            self._open[aborted.producer_id] = aborted
+            if aborted.last_offset >= header.base_offset:  # not over before a pass over the dirty part alone began
+                self._open[aborted.producer_id] = aborted

@@ -21,6 +21,7 @@ again shares nothing with its namesake; `delete_range` of a partition's prefix r
                                that was met
     x     -                    SWAP: version, base offset and end of the segments  from when the new segment counts until
                                that one takes the place of                         the names in the directory say so
+    a     marker offset int64  an aborted transaction (see aborted.py)             until retention or truncation
 
 The store's writes are durable in the order they were made, so a power cut leaves an old state of all this, never a mixed one.
 Older than the log is harmless: recovery then scans more. Newer than the log never happens to `c`, which is written after the
@@ -71,6 +72,9 @@ class Keys:
 
     def producers(self, offset: int) -> bytes:
         return self.prefix + b"p" + _OFFSET.pack(offset)
+
+    def aborted(self, marker_offset: int) -> bytes:
+        return self.prefix + b"a" + _OFFSET.pack(marker_offset)
 
     def end_of(self, kind: bytes) -> bytes:
         """Above every key of a kind."""

@@ -1,4 +1,4 @@
-"""The log of one partition: segments, and what is derived from their batches (index, leader epochs, producers).
+"""The log of one partition: segments, and what is derived from their batches (index, leader epochs, producers, transactions).
 
 The disk and the store fail separately, so every change keeps an order:
 - data is synced before a checkpoint says so (`Partition.begin_flush`);
@@ -15,7 +15,9 @@ from uuid import UUID
 from quorumlog.host.ports import Buffer, Disk, DiskFile, KVStore, StorageError, WriteBatch
 from quorumlog.wire.batches import HEADER_SIZE, NO_TIMESTAMP, BatchHeader
 from quorumlog.wire.ids import TopicPartition
+from quorumlog.wire.markers import read_marker
 
+from .aborted import AbortedIndex
 from .cleaning import CleanedGroup
 from .epochs import LeaderEpochs
 from .index import BLOCK_ENTRIES, IndexEntry, OffsetIndex
@@ -85,6 +87,7 @@ class Log:
         self.segments: list[Segment] = []
         self.index = OffsetIndex(store, keys)
         self.epochs = LeaderEpochs.load(store, keys)
+        self.aborted = AbortedIndex(store, keys)
         self.producers = producers
         self.start_offset = 0
         self.end_offset = 0
@@ -110,7 +113,7 @@ class Log:
         assert header.base_offset == self.end_offset, (header.base_offset, self.end_offset)
         if self._must_roll(header):
             self.roll(wall_ms)
-        self._note_batch(header, wall_ms)
+        self._note_batch(buffers, header, wall_ms)
         self._active.append(buffers, size=header.size, next_offset=header.next_offset, max_timestamp=header.max_timestamp)
         self._unsynced[self._active] = None
         self.end_offset = header.next_offset
@@ -145,12 +148,14 @@ class Log:
         self._bases = [segment.base_offset for segment in segments]
         self._active = segments[-1]
 
-    def note_recovered(self, found: Found, segment: Segment, wall_ms: int, *, index: bool, producers: bool) -> None:
+    def note_recovered(
+        self, found: Found, segment: Segment, wall_ms: int, batch: WriteBatch, *, index: bool, producers: bool
+    ) -> None:
         """Derive again what a batch in the segment means, where it is not known from the store."""
         if index:
             self._note_index(found.header, segment, found.position)
         if producers and found.header.is_idempotent:
-            self.producers.update(found.header, wall_ms)
+            self._restore_producer(found, segment, wall_ms, batch)
 
     # --- reading
 
@@ -269,9 +274,12 @@ class Log:
             self.producers.restore(value)
         if start >= self.end_offset:
             return
-        for _, found in self.walk_from(start):
+        batch = WriteBatch()
+        for segment, found in self.walk_from(start):
             if found.header.is_idempotent and found.header.base_offset >= start:
-                self.producers.update(found.header, wall_ms)
+                self._restore_producer(found, segment, wall_ms, batch)
+        if batch:
+            self.store.write(batch)
 
     def raise_start(self, offset: int) -> int:
         """Make `offset` the first one that can be read, and delete the segments below it. The number of segments deleted."""
@@ -289,6 +297,7 @@ class Log:
         batch.delete_range(self.keys.producers(0), self.keys.producers(first))
         self.index.drop_below(first, batch)
         self.epochs.drop_below(offset, batch)
+        self.aborted.drop_below(offset, batch)
         self.store.write(batch)
         self.store.sync()
         self._drop_segments(doomed)
@@ -333,6 +342,8 @@ class Log:
         batch.delete_range(self.keys.segment(cleaned.base_offset), self.keys.segment(cleaned.next_offset))
         put_segment(batch, self.keys, cleaned.base_offset, _record(segment))
         self.index.replace(cleaned.base_offset, cleaned.next_offset, cleaned.index_blocks, batch)
+        for marker_offset in cleaned.marks_gone:  # a reader that was told of the abort would wait for its mark for ever
+            batch.delete(self.keys.aborted(marker_offset))
         self.set_compaction(replace(self.compaction, has_gaps=True), batch)
         self.store.write(batch)
         self.adopt([*self.segments[:at], segment, *self.segments[at + len(old) :]])
@@ -402,9 +413,12 @@ class Log:
         found = self.store.floor(self.keys.producers(offset), self.keys.producers(0))
         return (self.keys.number_of(found[0]), found[1]) if found is not None else None
 
-    def forget_from(self, batch: WriteBatch, offset: int) -> None:
-        """Remove from the store all that is derived from batches at and above `offset`."""
+    def forget_from(self, batch: WriteBatch, offset: int, *, aborted_from: int | None = None) -> None:
+        """Remove from the store all that is derived from batches at and above `offset`; where what follows is replayed from a
+        snapshot of the producers, aborted transactions from there on.
+        """
         keys = self.keys
+        self.aborted.truncate(offset if aborted_from is None else aborted_from, batch)
         self.epochs.truncate(offset, batch)
         self.index.truncate(offset, batch)
         batch.delete_range(keys.producers(offset + 1), keys.end_of(b"p"))
@@ -416,7 +430,9 @@ class Log:
         """True if the store holds anything derived from batches at or above `offset`: they are gone."""
         newest = self.newest_snapshot(RELATIVE_OFFSET_MAX << 31)
         is_epoch_gone = bool(self.epochs.starts) and self.epochs.starts[-1] >= offset
-        return is_epoch_gone or (newest is not None and newest[0] > offset) or self.index.has_stored_from(offset)
+        if is_epoch_gone or self.aborted.newest >= offset:
+            return True
+        return (newest is not None and newest[0] > offset) or self.index.has_stored_from(offset)
 
     @property
     def is_checkpoint_due(self) -> bool:
@@ -456,7 +472,7 @@ class Log:
             self._note_index(item.header, active, item.position + offset_in_file, max_timestamp)
             max_timestamp = max(max_timestamp, item.header.newest_timestamp)
             if item.header.is_idempotent:
-                self.producers.update(item.header, wall_ms)
+                self._note_producer([data[item.position : item.position + item.header.size]], item.header, wall_ms)
         end = last.position + last.header.size
         active.append(
             [data[first.position : end]],
@@ -468,13 +484,33 @@ class Log:
         self._unsynced[active] = None
         self.end_offset = last.header.next_offset
 
-    def _note_batch(self, header: BatchHeader, wall_ms: int) -> None:
+    def _note_batch(self, buffers: Sequence[Buffer], header: BatchHeader, wall_ms: int) -> None:
         active = self._active
         self._note_epoch(header)
         self._note_index(header, active, active.size)
         self._bytes_since_snapshot += header.size
         if header.producer_id >= 0:
+            self._note_producer(buffers, header, wall_ms)
+
+    def _note_producer(self, buffers: Sequence[Buffer], header: BatchHeader, wall_ms: int) -> None:
+        if not header.is_control:
             self.producers.update(header, wall_ms)
+            return
+        batch = WriteBatch()
+        self._note_marker(b"".join(buffers), header, wall_ms, batch)
+        if batch:
+            self.store.write(batch)
+
+    def _restore_producer(self, found: Found, segment: Segment, wall_ms: int, batch: WriteBatch) -> None:
+        if found.header.is_control:
+            self._note_marker(segment.read(found.position, found.header.size), found.header, wall_ms, batch)
+        else:
+            self.producers.update(found.header, wall_ms)
+
+    def _note_marker(self, control_batch: Buffer, header: BatchHeader, wall_ms: int, batch: WriteBatch) -> None:
+        aborted = self.producers.end_transaction(header, read_marker(control_batch, header), wall_ms)
+        if aborted is not None:
+            self.aborted.add(aborted, batch)
 
     def _note_epoch(self, header: BatchHeader) -> None:
         if header.leader_epoch > self.epochs.latest:

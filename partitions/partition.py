@@ -12,10 +12,12 @@ from uuid import UUID
 from quorumlog.host.ports import Buffer, Disk, KVStore, WriteBatch
 from quorumlog.metadata.image import NO_LEADER, PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
-from quorumlog.wire.batches import BatchError
+from quorumlog.wire.batches import NO_SEQUENCE, BatchError, BatchHeader, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
+from quorumlog.wire.markers import Marker, build_marker
 
+from .aborted import AbortedTransaction
 from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
 from .cleaned_transactions import Aborted
 from .cleaning import CleanedGroup, CleanedLog, Dirt
@@ -32,6 +34,7 @@ from .rolling import roll_after_ms, segment_bytes_max
 from .scan import DamagedBatch
 from .timestamps import greatest_timestamp, offset_of_timestamp
 from .topic_rules import APPEND_TIME, check_records, recompressed
+from .verification import Guard, Verifications
 
 __all__ = [
     "Appended",
@@ -104,6 +107,7 @@ class Partition:
         self._is_closed = False
         self._has_fetched = False  # something was appended in this epoch as a follower
         self._is_matched = False  # a follower whose log its leader, now connected, found to be a beginning of its own
+        self._verifications = Verifications()
         self._replica = ReplicaCore(
             node_id,
             lag_time_max_s=settings.replica_lag_time_max_s,
@@ -191,8 +195,20 @@ class Partition:
 
     @property
     def last_stable_offset(self) -> int:
-        """Below this no transaction is open."""
-        return self._replica.high_watermark
+        """Below this no transaction is open, and none has ended in a way that could still change."""
+        high_watermark = self._replica.high_watermark
+        first = self.first_unstable_offset
+        return high_watermark if first is None else min(high_watermark, max(first, self._log.start_offset))
+
+    @property
+    def first_unstable_offset(self) -> int | None:
+        """Where the first transaction begins that is open, or whose marker is above the high watermark; None without one."""
+        transactions = self._log.producers.transactions
+        return transactions.first_unstable(self._replica.high_watermark) if transactions else None
+
+    def aborted_between(self, start: int, end: int) -> tuple[AbortedTransaction, ...]:
+        """The aborted transactions of which records may lie from `start` to below `end`, in the order in which they ended."""
+        return tuple(self._log.aborted.between(start, end))
 
     @property
     def flushed_offset(self) -> int:
@@ -224,6 +240,10 @@ class Partition:
         """Those that wrote here and are not forgotten, by producer id."""
         return self._log.producers.known()
 
+    def transaction_start(self, producer_id: int) -> int | None:
+        """Where the transaction begins that this producer has open here."""
+        return self._log.producers.transactions.first_offset(producer_id)
+
     # --- what the cluster says
 
     def apply_state(self, state: PartitionState, now: float) -> bool:
@@ -239,6 +259,7 @@ class Partition:
         self.role = role
         self.leader_id = state.leader
         self._has_fetched = self._is_matched = False
+        self._verifications.clear()
         if role is Role.LEADER:
             self._replica.lead(
                 leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr, adding=state.adding, now=now
@@ -256,22 +277,32 @@ class Partition:
 
     # --- leader
 
-    def append(self, records: Buffer, *, acks: int, now: float, wall_ms: int, leader_epoch: int = -1) -> Appended:
-        """Append a producer's batch, or find that it was appended before. Raises ClusterError."""
-        self.check_leads(leader_epoch)
-        self._check_sound()
-        if acks == -1 and len(self._replica.isr) < self._replica.min_insync_replicas:
-            raise ClusterError(
-                ErrorCode.not_enough_replicas,
-                f"{self.tp}: {len(self._replica.isr)} replicas in sync, {self._replica.min_insync_replicas} needed",
-            )
+    def append(
+        self,
+        records: Buffer,
+        *,
+        acks: int,
+        now: float,
+        wall_ms: int,
+        leader_epoch: int = -1,
+        guard: Guard | None = None,
+        by_coordinator: bool = False,
+    ) -> Appended:
+        """Append a producer's batch, or find that it was appended before. Raises ClusterError.
+
+        The first one of a transaction comes with the guard of `transaction_to_verify`, once its coordinator has vouched for it.
+        """
+        self._check_takes(acks, leader_epoch)
         log = self._log
-        header = admit(self.tp, records, self._config)
+        header = admit(self.tp, records, self._config, by_coordinator=by_coordinator)
         known = None
         if header.producer_id >= 0:
-            known = log.producers.check(header, wall_ms, log_is_whole=log.start_offset == 0 and not log.has_gaps)
+            is_whole = log.start_offset == 0 and not log.has_gaps
+            known = log.producers.check(header, wall_ms, log_is_whole=is_whole, checks_sequence=not by_coordinator)
         if known is not None:
             return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, True, [], 0)
+        if header.is_transactional and not self._is_in_transaction(header):
+            self._verifications.check(header.producer_id, header.producer_epoch, header.base_sequence, guard)
         bytes_max = self._settings.decompressed_bytes_max
         check_records(self.tp, records, header, self._config, wall_ms=wall_ms, decompressed_bytes_max=bytes_max)
         records, header = recompressed(self.tp, records, header, self._config, decompressed_bytes_max=bytes_max)
@@ -285,8 +316,68 @@ class Partition:
             buffers = stored_buffers(records, header)
         self._roll_if_due(wall_ms)
         log.append(buffers, header, wall_ms)
+        if header.is_transactional:
+            self._verifications.forget(header.producer_id)
         self._after_append(now)
         return Appended(base_offset, header.last_offset, append_time_ms, log.start_offset, False, buffers, header.size)
+
+    def transaction_to_verify(self, records: Buffer) -> tuple[BatchHeader, Guard] | None:
+        """What has to be asked of the coordinator before this transactional batch may be appended; None if nothing has: its
+        transaction is open here already, it is refused anyway, or it repeats one that is stored.
+        """
+        try:
+            header = read_header(records)
+            if self.role is not Role.LEADER or header.producer_id < 0 or self._is_in_transaction(header):
+                return None
+            if self._log.producers.check(header, self._wall_ms) is not None:
+                return None
+        except BatchError:
+            return None
+        return header, self._verifications.begin(header.producer_id, header.producer_epoch, header.base_sequence)
+
+    def guard_for(self, producer_id: int, producer_epoch: int) -> Guard | None:
+        """As `transaction_to_verify`, for what a coordinator writes for a producer, which has no sequence."""
+        if self._log.producers.is_in_transaction(producer_id, producer_epoch):
+            return None
+        return self._verifications.begin(producer_id, producer_epoch, NO_SEQUENCE)
+
+    def check_writer(self, producer_id: int, producer_epoch: int, guard: Guard | None) -> None:
+        """Raises the ClusterError with which an append for this producer would be refused."""
+        self._log.producers.check_epoch(producer_id, producer_epoch)
+        if not self._log.producers.is_in_transaction(producer_id, producer_epoch):
+            self._verifications.check(producer_id, producer_epoch, NO_SEQUENCE, guard)
+
+    def append_marker(
+        self,
+        marker: Marker,
+        *,
+        producer_id: int,
+        producer_epoch: int,
+        is_strict: bool,
+        now: float,
+        wall_ms: int,
+        leader_epoch: int = -1,
+        decision: int = -1,
+    ) -> Appended | None:
+        """End the producer's transaction; None if this decision ended it before. Raises ClusterError.
+
+        Written also where nothing is open: whoever comes with an older epoch afterwards is refused.
+        """
+        self._check_takes(-1, leader_epoch)
+        log = self._log
+        if self._verifications.is_ended(producer_id, decision):
+            return None
+        self._verifications.forget(producer_id)
+        if not log.producers.check_marker(producer_id, producer_epoch, marker.coordinator_epoch, is_strict=is_strict):
+            return None
+        batch = build_marker(marker, producer_id=producer_id, producer_epoch=producer_epoch, wall_ms=wall_ms)
+        header = read_header(batch)._replace(base_offset=log.end_offset, leader_epoch=self._replica.leader_epoch)
+        buffers = stored_buffers(batch, header)
+        self._roll_if_due(wall_ms)
+        log.append(buffers, header, wall_ms)
+        self._verifications.note_ended(producer_id, decision)
+        self._after_append(now)
+        return Appended(header.base_offset, header.last_offset, wall_ms, log.start_offset, False, buffers, header.size)
 
     def read(
         self,
@@ -304,7 +395,7 @@ class Partition:
         With `last_fetched_epoch`, a reader whose log parted from ours learns where (KIP-595). With `from_follower`, a replica in
         sync that does not lead answers as well (KIP-392). Raises ClusterError.
         """
-        log, replica = self._log, self._replica
+        log = self._log
         if from_follower and self.role is Role.FOLLOWER:
             self._check_serves_as_follower(offset, current_leader_epoch)
         else:
@@ -315,13 +406,15 @@ class Partition:
             raise ClusterError(
                 ErrorCode.offset_out_of_range, f"{self.tp}: offset {offset}, the log has {log.start_offset} to {log.end_offset}"
             )
-        limit = log.end_offset if up_to_end else (self.last_stable_offset if isolation_committed else replica.high_watermark)
+        limit = log.end_offset if up_to_end else self._readable_end(isolation_committed)
         if max_bytes <= 0 or offset >= limit:
             if up_to_end and offset >= limit:
                 self._check_sound()
             return self._result([], 0, offset, None)
         try:
-            return self._result(*log.read(offset, limit=limit, max_bytes=max_bytes), None)
+            buffers, size, next_offset = log.read(offset, limit=limit, max_bytes=max_bytes)
+            aborted = self.aborted_between(offset, next_offset) if isolation_committed else ()
+            return self._result(buffers, size, next_offset, None, aborted)
         except DamagedBatch as bad:
             raise self._damaged(bad) from bad
 
@@ -339,26 +432,28 @@ class Partition:
             return epoch, self._log.end_offset
         return self._log.epochs.end_of(epoch, self._log.end_offset)
 
-    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
+    def offset_for_timestamp(self, timestamp_ms: int, *, isolation_committed: bool = False) -> tuple[int, int, int] | None:
         """(offset, timestamp, leader epoch) of the first committed record that is not older; None if there is none."""
         self.check_leads(-1)
         try:
             found = offset_of_timestamp(
                 self._log,
                 timestamp_ms,
-                limit=self.last_stable_offset,
+                limit=self._readable_end(isolation_committed),
                 decompressed_bytes_max=self._settings.decompressed_bytes_max,
             )
         except DamagedBatch as bad:
             raise self._damaged(bad) from bad
         return None if found is None else (*found, self._log.epochs.epoch_at(found[0]))
 
-    def max_timestamp(self) -> tuple[int, int]:
+    def max_timestamp(self, *, isolation_committed: bool = False) -> tuple[int, int]:
         """(timestamp, offset) of the committed record with the greatest timestamp; (-1, -1) if there is none."""
         self.check_leads(-1)
         try:
             return greatest_timestamp(
-                self._log, limit=self.last_stable_offset, decompressed_bytes_max=self._settings.decompressed_bytes_max
+                self._log,
+                limit=self._readable_end(isolation_committed),
+                decompressed_bytes_max=self._settings.decompressed_bytes_max,
             )
         except DamagedBatch as bad:
             raise self._damaged(bad) from bad
@@ -554,6 +649,7 @@ class Partition:
         synced = min(flush.end_offset, self._flush_limit)
         self._synced_offset = max(self._synced_offset, synced)
         self._log.after_flush(self._synced_offset)
+        self._log.producers.transactions.settle(self._replica.high_watermark)
         if self._is_closed:
             return False
         return self._replica.on_flushed(self._synced_offset)
@@ -638,8 +734,9 @@ class Partition:
         """Above may be what is not committed, not durable here, or of an open transaction."""
         return min(self.last_stable_offset, self.flushed_offset)
 
-    def _aborted_below(self, _offset: int) -> tuple[Aborted, ...]:
-        return ()  # there are no transactions yet
+    def _aborted_below(self, offset: int) -> tuple[Aborted, ...]:
+        found = self._log.aborted.between(self._log.start_offset, offset)
+        return tuple(Aborted(one.producer_id, one.first_offset, one.last_offset) for one in found)
 
     def repair_damage(self) -> None:
         """Cut the log at the damage, to be fetched again. Only for a follower that is out of the in-sync set."""
@@ -700,6 +797,22 @@ class Partition:
         if leader_epoch >= 0:
             self._check_epoch(leader_epoch)
 
+    def _check_takes(self, acks: int, leader_epoch: int) -> None:
+        """Raises ClusterError unless this leader may append now, so that it can be committed if all replicas are asked for."""
+        self.check_leads(leader_epoch)
+        self._check_sound()
+        if acks == -1 and len(self._replica.isr) < self._replica.min_insync_replicas:
+            raise ClusterError(
+                ErrorCode.not_enough_replicas,
+                f"{self.tp}: {len(self._replica.isr)} replicas in sync, {self._replica.min_insync_replicas} needed",
+            )
+
+    def _is_in_transaction(self, header: BatchHeader) -> bool:
+        return self._log.producers.is_in_transaction(header.producer_id, header.producer_epoch)
+
+    def _readable_end(self, isolation_committed: bool) -> int:
+        return self.last_stable_offset if isolation_committed else self._replica.high_watermark
+
     def _check_serves_as_follower(self, offset: int, leader_epoch: int) -> None:
         """Raises ClusterError unless what is below our high watermark is what the leader has, and the leader goes on telling it.
 
@@ -749,7 +862,14 @@ class Partition:
         if not self._settings.fsync:
             self._replica.on_flushed(self._log.end_offset)
 
-    def _result(self, buffers: list[Buffer], size: int, next_offset: int, diverging: Diverging | None) -> ReadResult:
+    def _result(
+        self,
+        buffers: list[Buffer],
+        size: int,
+        next_offset: int,
+        diverging: Diverging | None,
+        aborted: tuple[AbortedTransaction, ...] = (),
+    ) -> ReadResult:
         return ReadResult(
             buffers,
             size,
@@ -758,6 +878,7 @@ class Partition:
             self.last_stable_offset,
             self._log.start_offset,
             diverging,
+            aborted,
         )
 
     def _damaged(self, bad: DamagedBatch) -> ClusterError:

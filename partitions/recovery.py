@@ -104,6 +104,7 @@ class _Recovery:
         batch.delete_range(*self.log.keys.everything())
         self.log.store.write(batch)
         self.log.epochs.truncate(0, WriteBatch())
+        self.log.aborted.truncate(0, WriteBatch())
 
     def _is_unknown(self) -> bool:
         """The store has nothing of this partition. To remove a range all the same would cost every later look into the store."""
@@ -218,7 +219,7 @@ class _Recovery:
         log.adopt(segments)
         last = segments[first + 1].base_offset - 1 if first + 1 < len(segments) else start
         entry = self._entry(segments[first], min(start, last))
-        log.forget_from(self.batch, entry.offset)
+        log.forget_from(self.batch, entry.offset, aborted_from=max(entry.offset, snapshot_offset))
         if entry.position:  # the entry itself holds
             log.index.add(
                 segment_base=segments[first].base_offset,
@@ -284,7 +285,12 @@ class _Recovery:
         if header.leader_epoch > self.log.epochs.latest:
             self.log.epochs.assign(header.leader_epoch, header.base_offset, self.batch)
         self.log.note_recovered(
-            found, segment, self.wall_ms, index=not skip_index, producers=header.base_offset >= snapshot_offset
+            found,
+            segment,
+            self.wall_ms,
+            self.batch,
+            index=not skip_index,
+            producers=header.base_offset >= snapshot_offset,
         )
         segment.max_timestamp = max(segment.max_timestamp, header.newest_timestamp)
         self.scanned_bytes += header.size

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from quorumlog.host.ports import Buffer
 
+from .aborted import AbortedTransaction
+
 
 @dataclass(frozen=True, slots=True)
 class Appended:
@@ -54,3 +56,4 @@ class ReadResult:
     last_stable_offset: int
     log_start_offset: int
     diverging: Diverging | None = None
+    aborted: tuple[AbortedTransaction, ...] = ()  # of which records may be among these, where only committed ones were asked for

@@ -13,6 +13,7 @@ FEATURES = (
     Feature("eligible.leader.replicas.version", 0, 1, 1),  # KIP-966
     Feature("group.version", 0, 1, 1),  # KIP-848: clients take the new protocol of groups for offered
     Feature("metadata.version", 7, 25, 25),  # 3.3-IV3 to 4.0-IV3: what tools take the cluster for
+    Feature("transaction.version", 0, 2, 2),  # KIP-890: each transaction has an epoch of its own
 )
 
 

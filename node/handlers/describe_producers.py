@@ -4,6 +4,7 @@
 from typing import Any
 
 from quorumlog.metadata.topics import check_name
+from quorumlog.partitions.partition import Partition
 from quorumlog.partitions.producers import ProducerState
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
@@ -34,18 +35,19 @@ def _answer(services: Services, tp: TopicPartition) -> dict[str, Any]:
     return {
         "partition_index": tp.partition,
         "error_code": ErrorCode.none,
-        "active_producers": [_describe(producer_id, state) for producer_id, state in partition.known_producers()],
+        "active_producers": [_describe(partition, producer_id, state) for producer_id, state in partition.known_producers()],
     }
 
 
-def _describe(producer_id: int, state: ProducerState) -> dict[str, Any]:
+def _describe(partition: Partition, producer_id: int, state: ProducerState) -> dict[str, Any]:
+    start = partition.transaction_start(producer_id)
     return {
         "producer_id": producer_id,
         "producer_epoch": state.epoch,
         "last_sequence": state.last_sequence,
         "last_timestamp": state.last_heard_ms,
-        "coordinator_epoch": UNKNOWN,
-        "current_txn_start_offset": UNKNOWN,
+        "coordinator_epoch": state.coordinator_epoch,
+        "current_txn_start_offset": UNKNOWN if start is None else start,
     }
 
 

@@ -16,6 +16,7 @@ from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.fetch import (
     TOPIC_IDS_FROM,
     VERSIONS,
+    AbortedTransaction,
     EpochEndOffset,
     FetchedPartition,
     FetchedTopic,
@@ -286,10 +287,15 @@ class Fetch:
             last_stable_offset=result.last_stable_offset,
             log_start_offset=result.log_start_offset,
             records=result.buffers,
-            aborted_transactions=() if self._request.isolation_level == READ_COMMITTED else None,
+            aborted_transactions=self._aborted(result),
             preferred_read_replica=NO_REPLICA if read.replica is None else read.replica,
             diverging_epoch=EpochEndOffset(diverging.epoch, diverging.end_offset) if diverging is not None else None,
         )
+
+    def _aborted(self, result: ReadResult) -> tuple[AbortedTransaction, ...] | None:
+        if self._request.isolation_level != READ_COMMITTED:
+            return None
+        return tuple([AbortedTransaction(one.producer_id, one.first_offset) for one in result.aborted])
 
 
 class SessionFetch(Fetch):

@@ -1,11 +1,13 @@
 # FindCoordinator, v0 to v6
 # v1: key type, error messages    v3: flexible    v4: many keys    v6: share groups (KIP-932), which are not offered
-"""Tells a client which broker coordinates its group. Creates `__consumer_offsets` when the first one asks."""
+"""Tells a client which broker coordinates its group, or its transactions. Creates their topics when the first one asks."""
 
 from quorumlog.wire.errors import ClusterError, ErrorCode
 
 from ..dispatch import Api, Body, Call
+from ..group_coordinator import GroupCoordinator
 from ..services import Services
+from ..transaction_coordinator import TransactionCoordinator
 
 GROUP, TRANSACTION = 0, 1
 MANY_KEYS_VERSION = 4
@@ -22,8 +24,7 @@ async def handle_find_coordinator(services: Services, call: Call) -> Body:
 
 async def _find(services: Services, key_type: int, key: str, *, all_is_well: str) -> Body:
     try:
-        _check_type(key_type)
-        broker = await services.groups.find(key)
+        broker = await _coordinator(services, key_type).find(key)
     except ClusterError as error:
         return {"error_code": error.code, "error_message": error.message, "node_id": -1, "host": "", "port": -1}
     return {
@@ -35,12 +36,15 @@ async def _find(services: Services, key_type: int, key: str, *, all_is_well: str
     }
 
 
-def _check_type(key_type: int) -> None:
+def _coordinator(services: Services, key_type: int) -> GroupCoordinator | TransactionCoordinator:
+    if key_type == GROUP:
+        return services.groups
     if key_type == TRANSACTION:
-        # As InitProducerId answers: final for clients, who would ask for ever if it were a coordinator that is not there yet.
-        raise ClusterError(ErrorCode.transactional_id_authorization_failed, "transactions are not offered")
-    if key_type != GROUP:
-        raise ClusterError(ErrorCode.invalid_request, f"coordinator type {key_type}; only groups ({GROUP}) have one")
+        return services.transactions
+    raise ClusterError(
+        ErrorCode.invalid_request,
+        f"coordinator type {key_type}; there are those of groups ({GROUP}) and transactions ({TRANSACTION})",
+    )
 
 
 API = Api(key=10, versions=range(7), handle=handle_find_coordinator)

@@ -73,12 +73,12 @@ def _find(partition: Partition, timestamp: int, committed_only: bool) -> dict[st
         offset = partition.log_start_offset
         return {"offset": offset, "leader_epoch": partition.epoch_at(offset)}
     if timestamp == MAX_TIMESTAMP:
-        found_timestamp, offset = partition.max_timestamp()
+        found_timestamp, offset = partition.max_timestamp(isolation_committed=committed_only)
         found_epoch = partition.epoch_at(offset) if offset >= 0 else UNKNOWN
         return {"timestamp": found_timestamp, "offset": offset, "leader_epoch": found_epoch}
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING):  # nothing is tiered
         return {}
-    found = partition.offset_for_timestamp(timestamp)
+    found = partition.offset_for_timestamp(timestamp, isolation_committed=committed_only)
     if found is None:
         return {}
     offset, found_timestamp, found_epoch = found

@@ -9,7 +9,7 @@ from typing import Any
 
 from quorumlog.metadata.broker_config import broker_value
 from quorumlog.metadata.image import NO_LEADER, Image, PartitionState, Topic
-from quorumlog.metadata.internal_topics import OFFSETS_TOPIC, is_internal
+from quorumlog.metadata.internal_topics import OFFSETS_TOPIC, TRANSACTIONS_TOPIC, is_internal
 from quorumlog.metadata.requests import NewTopic
 from quorumlog.metadata.topics import check_name
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -18,6 +18,7 @@ from quorumlog.wire.ids import NO_TOPIC_ID
 from ..dispatch import Api, Body, Call
 from ..group_coordinator import new_offsets_topic
 from ..services import Services
+from ..transaction_coordinator import new_transactions_topic
 from .authorized_operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 
 OPERATIONS_FROM = 8
@@ -70,6 +71,8 @@ def _may_create(services: Services, call: Call) -> bool:
 
 def _new_topic(services: Services, name: str) -> NewTopic:
     """Coordinators' topics are made as they need them, whoever asks first."""
+    if name == TRANSACTIONS_TOPIC:
+        return new_transactions_topic(services.config)
     return new_offsets_topic(services.config) if name == OFFSETS_TOPIC else NewTopic(name)
 
 

@@ -1,7 +1,7 @@
 # OffsetFetch, v1 to v10
 # v2: all topics, an error of its own    v5: leader epochs    v6: flexible    v7: require stable    v8: many groups
 # v9: members of KIP-848    v10: topic ids
-"""Tells how far groups have read. Nothing is unstable while there are no transactions."""
+"""Tells how far groups have read. Who requires it is told nothing that a transaction may be about to change."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -52,7 +52,8 @@ async def _answer_many(answers: list[Answer], group_ids: list[str]) -> Body:
 
 def _ask(services: Services, call: Call, group: Any) -> Answer:
     def fetch(shard: GroupShard, waiter: Waiter) -> Result:
-        return shard.fetch_offsets(request_of(call, waiter, group), services.clock.now())
+        requires_stable = call.message.require_stable
+        return shard.fetch_offsets(request_of(call, waiter, group), services.clock.now(), requires_stable=requires_stable)
 
     return services.groups.read_offsets(group.group_id, fetch)
 

@@ -1,20 +1,25 @@
 # Produce, v3 to v13
 # v3: record batches, transactions    v5: log start offset    v7: zstd    v8: record errors    v9: flexible
-# v10: leader hints (KIP-951)    v13: topic ids
+# v10: leader hints (KIP-951)    v11: TRANSACTION_ABORTABLE    v12: joins transactions by itself (KIP-890)    v13: topic ids
 """Takes record batches. Everything is appended before the handler returns, so that order is arrival order; the answer waits.
 
+But for the first batch of a transaction on a partition: the coordinator is asked before, and what follows it waits behind it.
 acks=all waits for the high watermark, acks=1 for this node's own flush, acks=0 for nothing and is not answered.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
+from quorumlog.coordinators.transaction_state import Producer
+from quorumlog.host.ports import StorageError
 from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.partitions.partition import Partition
 from quorumlog.partitions.topic_rules import RecordsRefused
-from quorumlog.wire.batches import COMPRESSION_MASK
+from quorumlog.partitions.verification import Guard
+from quorumlog.wire.batches import COMPRESSION_MASK, TRANSACTIONAL, BatchHeader, Buffer
 from quorumlog.wire.catalogue import PRODUCE
 from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
@@ -33,11 +38,12 @@ from quorumlog.wire.produce import (
 
 from ..dispatch import Api, BadRequest, Body, Call
 from ..services import Services
+from ..transaction_verifier import Verdict, refusal
 from .leader_hints import endpoints_of, leader_hint
 
 ALL, LEADER, NONE = -1, 1, 0
 TIMEOUT_MAX_S = 3600.0
-ZSTD_FROM = 7
+ZSTD_FROM, ABORTABLE_FROM, ADDING_FROM = 7, 11, 12
 ATTRIBUTES = 22  # in a batch, the lower byte of them
 
 
@@ -50,6 +56,8 @@ class Outcome:
     produced: ProducedPartition | None = None
     error: ClusterError | None = None
     stored: asyncio.Future[None] | None = None
+    verified: Verdict | None = None
+    """Resolved when the batch was appended, or refused, by what the coordinator of its transaction said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,42 +70,128 @@ class TopicOutcomes:
 def handle_produce(services: Services, call: Call) -> Body | Awaitable[Body]:
     request: ProduceRequest = call.message
     append = _refuse_zstd if call.version < ZSTD_FROM and _has_zstd(request) else _append
+    if request.transactional_id is None and _is_transactional(request):
+        append = _refuse_transactional
     topics = [
-        TopicOutcomes(topic.name, topic.topic_id, [append(services, request, topic, one) for one in topic.partitions])
+        TopicOutcomes(topic.name, topic.topic_id, [append(services, call, topic, one) for one in topic.partitions])
         for topic in request.topics
     ]
     outcomes = [outcome for topic in topics for outcome in topic.partitions]
-    if request.acks == NONE:
+    verdicts = [outcome.verified for outcome in outcomes if outcome.verified is not None]
+    if verdicts:
+        return _answer_when_verified(services, request.acks, request.timeout_ms, topics, verdicts)
+    return _answer(services, request.acks, request.timeout_ms, topics)
+
+
+async def _answer_when_verified(
+    services: Services, acks: int, timeout_ms: int, topics: list[TopicOutcomes], verdicts: list[Verdict]
+) -> Body:
+    try:
+        await asyncio.wait(verdicts)
+    except asyncio.CancelledError:
+        for verdict in verdicts:  # nobody would hear that the batch was stored
+            verdict.cancel()
+        raise
+    answer = _answer(services, acks, timeout_ms, topics)
+    return await answer if isinstance(answer, Coroutine) else answer
+
+
+def _answer(services: Services, acks: int, timeout_ms: int, topics: list[TopicOutcomes]) -> Body | Coroutine[Any, Any, Body]:
+    outcomes = [outcome for topic in topics for outcome in topic.partitions]
+    if acks == NONE:
         refused = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         if refused is not None:  # the only way to tell a producer that expects no answer
             raise BadRequest(f"produce with acks=0: {refused}")
         return None
     if any(outcome.stored is not None and not outcome.stored.done() for outcome in outcomes):
-        return _answer_when_stored(services, request.acks, request.timeout_ms, topics)
+        return _answer_when_stored(services, acks, timeout_ms, topics)
     return _response(services, topics)
 
 
-def _append(services: Services, request: ProduceRequest, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
+def _append(services: Services, call: Call, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
+    request: ProduceRequest = call.message
     name = _name_of(services, topic)
     outcome = Outcome(wanted.index, TopicPartition(name or "", wanted.index))
     try:
         _check(services, request, topic, name, wanted)
         partition = services.replicas.get(outcome.tp, services.image)
         assert wanted.records is not None
-        clock = services.clock
-        appended = partition.append(wanted.records, acks=request.acks, now=clock.now(), wall_ms=clock.wall_ms())
-        if not appended.duplicate:
-            services.replicas.on_appended(partition, [appended])
-        outcome.produced = ProducedPartition(
-            wanted.index,
-            base_offset=appended.base_offset,
-            log_append_time_ms=appended.log_append_time_ms,
-            log_start_offset=appended.log_start_offset,
-        )
-        outcome.stored = _stored(services, partition, request.acks, appended.last_offset + 1)
+        is_of_transaction = request.transactional_id is not None and _is_of_transaction(wanted.records)
+        if is_of_transaction and (asked := partition.transaction_to_verify(wanted.records)) is not None:
+            _append_when_verified(services, call, outcome, wanted, *asked)
+        else:
+            _append_to(services, request, partition, outcome, wanted)
     except ClusterError as error:
         outcome.error = error.with_traceback(None)  # whose frames would keep the request
     return outcome
+
+
+def _append_when_verified(
+    services: Services, call: Call, outcome: Outcome, wanted: ProducePartition, header: BatchHeader, guard: Guard
+) -> None:
+    """Ask the coordinator whether the batch may begin a transaction here, and append it by what it says."""
+    request: ProduceRequest = call.message
+    producer = Producer(header.producer_id, header.producer_epoch)
+    knows_abortable, is_adding = call.version >= ABORTABLE_FROM, call.version >= ADDING_FROM
+
+    def append(verdict: Verdict) -> None:
+        try:
+            code = ErrorCode.coordinator_not_available if verdict.cancelled() else verdict.result()
+            error = refusal(code, outcome.tp, knows_abortable=knows_abortable, knows_concurrent=is_adding)
+            if error is not None:
+                raise error
+            _check_fresh_enough(services, request)
+            partition = services.replicas.get(outcome.tp, services.image)
+            _append_to(services, request, partition, outcome, wanted, guard)
+        except ClusterError as refused:
+            outcome.error = refused.with_traceback(None)
+        except StorageError as failure:  # whoever asked may be gone: nobody else would stop the node
+            services.verifier.on_fatal(failure)
+
+    assert request.transactional_id is not None
+    outcome.verified = services.verifier.ask(outcome.tp, guard, request.transactional_id, producer, is_adding=is_adding)
+    outcome.verified.add_done_callback(append)  # before whoever waits for it hears of it
+
+
+def _append_to(
+    services: Services,
+    request: ProduceRequest,
+    partition: Partition,
+    outcome: Outcome,
+    wanted: ProducePartition,
+    guard: Guard | None = None,
+) -> None:
+    """Raises ClusterError."""
+    assert wanted.records is not None
+    clock = services.clock
+    appended = partition.append(wanted.records, acks=request.acks, now=clock.now(), wall_ms=clock.wall_ms(), guard=guard)
+    if not appended.duplicate:
+        services.replicas.on_appended(partition, [appended])
+    outcome.produced = ProducedPartition(
+        wanted.index,
+        base_offset=appended.base_offset,
+        log_append_time_ms=appended.log_append_time_ms,
+        log_start_offset=appended.log_start_offset,
+    )
+    outcome.stored = _stored(services, partition, request.acks, appended.last_offset + 1)
+
+
+def _is_of_transaction(records: Buffer) -> bool:
+    return len(records) > ATTRIBUTES and bool(records[ATTRIBUTES] & TRANSACTIONAL)
+
+
+def _is_transactional(request: ProduceRequest) -> bool:
+    views = (one.records for topic in request.topics for one in topic.partitions if one.records is not None)
+    return any(_is_of_transaction(view) for view in views)
+
+
+def _refuse_transactional(services: Services, _call: Call, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
+    """Of the whole request, as Kafka does: nobody may write to a transaction that he does not name."""
+    tp = TopicPartition(_name_of(services, topic) or "", wanted.index)
+    code = ErrorCode.transactional_id_authorization_failed
+    return Outcome(
+        wanted.index, tp, error=ClusterError(code, f"{tp}: a transactional batch in a request without transactional id")
+    )
 
 
 def _has_zstd(request: ProduceRequest) -> bool:
@@ -105,7 +199,7 @@ def _has_zstd(request: ProduceRequest) -> bool:
     return any(len(view) > ATTRIBUTES and view[ATTRIBUTES] & COMPRESSION_MASK == Compression.ZSTD for view in views)
 
 
-def _refuse_zstd(services: Services, _request: ProduceRequest, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
+def _refuse_zstd(services: Services, _call: Call, topic: ProduceTopic, wanted: ProducePartition) -> Outcome:
     """Of the whole request, as Kafka does: who asks in such versions cannot read what he writes (KIP-110)."""
     tp = TopicPartition(_name_of(services, topic) or "", wanted.index)
     message = f"{tp}: zstd is taken in produce requests from version {ZSTD_FROM} on"
@@ -121,12 +215,16 @@ def _check(services: Services, request: ProduceRequest, topic: ProduceTopic, nam
         raise ClusterError(ErrorCode.unknown_topic_id, f"there is no topic with id {topic.topic_id}")
     if request.acks not in (ALL, LEADER, NONE):
         raise ClusterError(ErrorCode.invalid_required_acks, f"acks is {request.acks}; allowed are -1 (all), 0 and 1")
-    if request.acks != ALL:
-        _check_fresh(services)
+    _check_fresh_enough(services, request)
     if is_internal(name):
         raise ClusterError(ErrorCode.invalid_topic_exception, f"{name} is written by its coordinators, and by nobody else")
     if wanted.records is None:
         raise ClusterError(ErrorCode.invalid_record, f"no records for {name}-{wanted.index}")
+
+
+def _check_fresh_enough(services: Services, request: ProduceRequest) -> None:
+    if request.acks != ALL:
+        _check_fresh(services)
 
 
 def _check_fresh(services: Services) -> None:

@@ -101,13 +101,6 @@ def test_ids_are_given_once(cluster: LocalCluster) -> None:
     assert min(ids) >= 0
 
 
-def test_transactions_are_refused_for_good(cluster: LocalCluster) -> None:
-    """They are not offered yet; a client that asks is not left to ask again and again."""
-    with RawConnection(cluster.nodes[0].kafka) as node:
-        answer = node.ask("init_producer_id", 4, transactional_id="mine", transaction_timeout_ms=1000)
-        assert (answer.error_code, answer.producer_id) == (ErrorCode.transactional_id_authorization_failed, -1)
-
-
 def test_a_repeat_is_answered_with_its_first_offset(topic: str, node: RawConnection) -> None:
     """Each of the last five batches may come again, in any order; the log does not grow."""
     producer = Producer(topic, new_producer(node))

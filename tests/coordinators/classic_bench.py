@@ -11,7 +11,7 @@ from uuid import UUID
 
 from quorumlog.coordinators.classic import ClassicGroups
 from quorumlog.coordinators.classic_group import ClassicGroup
-from quorumlog.coordinators.codec import Record, decode_record
+from quorumlog.coordinators.codec import Record, decode_record, encode_record
 from quorumlog.coordinators.context import Context
 from quorumlog.coordinators.journal import Journal
 from quorumlog.coordinators.records import GroupMetadata
@@ -54,7 +54,7 @@ class Bench:
 
     def _begin(self) -> None:
         uuids = self._uuids
-        journal = Journal(self._replay)
+        journal = Journal(encode_record, self._replay)
         self.context = Context(Image("cluster"), lambda _: self.config, lambda: UUID(int=next(uuids)), journal)  # type: ignore[call-overload]
         self.groups = ClassicGroups(self.context)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from immutables import Map
 
+from quorumlog.coordinators.transaction_state import Producer
 from quorumlog.metadata.image import Endpoint, Image, Topic
 from quorumlog.metadata.requests import AlterConfigs, AlterConfigsReply, CreatedTopic, CreateTopicsReply, ResourceResult
 from quorumlog.node.dispatch import Call
@@ -174,7 +175,7 @@ def test_what_no_topic_can_be_called_has_no_settings(name: str, code: ErrorCode)
         (None, 5, -1, ErrorCode.invalid_request),
         (None, -1, 3, ErrorCode.invalid_request),
         ("", -1, -1, ErrorCode.invalid_request),
-        ("orders", -1, -1, ErrorCode.transactional_id_authorization_failed),
+        ("orders", 5, 1, ErrorCode.producer_fenced),
     ],
 )
 def test_half_an_identity_is_no_identity(
@@ -185,8 +186,13 @@ def test_half_an_identity_is_no_identity(
     async def take(timeout_s: float) -> int:
         return 77
 
-    services = SimpleNamespace(producer_ids=SimpleNamespace(take=take))
+    async def fence(transactional_id: str, timeout_ms: int, expected: Producer | None) -> ClusterError:
+        assert (transactional_id, timeout_ms, expected) == ("orders", 60, (5, 1))
+        return ClusterError(ErrorCode.producer_fenced, "there is another")
+
+    services = SimpleNamespace(producer_ids=SimpleNamespace(take=take), transactions=SimpleNamespace(init_producer=fence))
     message: dict[str, Any] = {"transactional_id": transactional_id, "producer_id": producer_id, "producer_epoch": producer_epoch}
+    message["transaction_timeout_ms"] = 60
     told = ask(handle_init_producer_id, services, 4, **message)
     given = (77, 0) if code is ErrorCode.none else (-1, -1)
     assert (told.get("error_code", ErrorCode.none), told["producer_id"], told["producer_epoch"]) == (code, *given)

@@ -164,7 +164,8 @@ def replica(name: str, number: int, *, size: int = 7, end: int = 10, mark: int =
         size=size,
         log_end_offset=end,
         high_watermark=mark,
-        known_producers=lambda: [(5, state), (6, ProducerState(epoch=0, last_heard_ms=1))],
+        known_producers=lambda: [(5, state), (6, ProducerState(epoch=0, last_heard_ms=1, coordinator_epoch=3))],
+        transaction_start={6: 40}.get,
     )
 
 
@@ -200,6 +201,8 @@ def test_producers_are_shown_partition_by_partition() -> None:
     here, gone = topic["partitions"]
     known = [(one["producer_id"], one["producer_epoch"], one["last_sequence"]) for one in here["active_producers"]]
     assert (here["error_code"], known) == (ErrorCode.none, [(5, 2, 4), (6, 0, -1)])
+    transactions = [(one["coordinator_epoch"], one["current_txn_start_offset"]) for one in here["active_producers"]]
+    assert transactions == [(-1, -1), (3, 40)], "a marker of one coordinator or none, and what is open"
     assert (gone["partition_index"], gone["error_code"]) == (3, ErrorCode.unknown_topic_or_partition)
 
 

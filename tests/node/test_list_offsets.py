@@ -28,10 +28,10 @@ class FakePartition:
     def epoch_at(self, offset: int) -> int:
         return offset
 
-    def max_timestamp(self) -> tuple[int, int]:
+    def max_timestamp(self, *, isolation_committed: bool) -> tuple[int, int]:
         return 4000, 4
 
-    def offset_for_timestamp(self, timestamp: int) -> tuple[int, int, int] | None:
+    def offset_for_timestamp(self, timestamp: int, *, isolation_committed: bool) -> tuple[int, int, int] | None:
         return (timestamp // 1000, timestamp, 7) if timestamp < 5000 else None
 
 

@@ -381,9 +381,9 @@ ACTIONS = (
 )
 
 
-def run(seed: int, *, steps: int = 400, **options) -> Trio:
+def run(seed: int, *, steps: int = 400, kind: type[Trio] | None = None, **options) -> Trio:
     """One history drawn from a seed; raises AssertionError where it breaks a promise."""
-    trio = Trio(seed, **options)
+    trio = (kind or Trio)(seed, **options)
     rng = trio.rng
     calm = rng.choice([20, 60, 200])
     for _ in range(steps):

@@ -113,8 +113,9 @@ def shrink_command(seed: int, plant: str | None, workload: str) -> None:
     with planted(plant), console.status("shrinking") as status:
         shrinker = Shrinker(DRAWINGS[workload](seed), progress=lambda text: status.update(f"shrinking: {text}"))
         shrinker.shrink()
-    groups = shrinker.plan.groups
-    for operation in (*shrinker.plan.workload.ops, *(groups.ops if groups is not None else ())):
+    groups, transactions = shrinker.plan.groups, shrinker.plan.transactions
+    others = (*(groups.ops if groups is not None else ()), *(transactions.ops if transactions is not None else ()))
+    for operation in (*shrinker.plan.workload.ops, *others):
         click.echo(f"  {operation}")
     tell_one(shrinker.result, shrinker.plan, "table", workload)
 

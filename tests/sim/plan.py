@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from tests.sim.clients.group_plan import GroupsPlan
 from tests.sim.clients.plan import WorkloadPlan
+from tests.sim.clients.transaction_plan import TransactionsPlan
 
 FAULTS_BEGIN_S = 1.5  # the cluster has formed, the topics are there
 ROLES = ("leader", "controller", "any")
@@ -57,6 +58,7 @@ class Plan:
     heal_at_s: float
     workload: WorkloadPlan
     groups: GroupsPlan | None = None  # what consumer groups do beside it
+    transactions: TransactionsPlan | None = None  # what transactional producers do beside it
 
     def without_faults(self, numbers: set[int]) -> "Plan":
         return replace(self, faults=tuple(fault for number, fault in enumerate(self.faults) if number not in numbers))
@@ -66,6 +68,9 @@ class Plan:
 
     def without_group_operations(self, numbers: set[int]) -> "Plan":
         return self if self.groups is None else replace(self, groups=self.groups.without(numbers))
+
+    def without_transactions(self, numbers: set[int]) -> "Plan":
+        return self if self.transactions is None else replace(self, transactions=self.transactions.without(numbers))
 
     def describe(self) -> str:
         return json.dumps(asdict(self.options))

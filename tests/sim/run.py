@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.sim.clients.compaction_plan import draw_compacted, draw_compaction_settings
 from tests.sim.clients.group_plan import draw_group_settings, draw_groups, draw_produced
+from tests.sim.clients.transaction_plan import draw_input, draw_transaction_settings, draw_transactions
 from tests.sim.clients.workload import draw_workload
 from tests.sim.invariants.sight import Violation
 from tests.sim.plan import Options, Plan, draw_faults, draw_options
@@ -72,10 +73,23 @@ def draw_compaction_plan(seed: int) -> Plan:
     return Plan(seed, options, faults, heal_at_s, workload, groups)
 
 
+def draw_transactions_plan(seed: int) -> Plan:
+    """The same kinds of clusters and faults, with transactions."""
+    rng = random.Random(f"{seed} plan with transactions")
+    options = draw_options(rng)
+    options = replace(options, settings=options.settings | draw_transaction_settings(rng))
+    heal_at_s = rng.uniform(*FAULTS_LAST_S)
+    faults = draw_faults(rng, options, heal_at_s)
+    transactions = draw_transactions(rng, heal_at_s)
+    workload = draw_input(rng, options.nodes, transactions, heal_at_s)
+    return Plan(seed, options, faults, heal_at_s, workload, transactions=transactions)
+
+
 DRAWINGS: dict[str, Callable[[int], Plan]] = {
     "records": draw_plan,
     "groups": draw_groups_plan,
     "compaction": draw_compaction_plan,
+    "transactions": draw_transactions_plan,
 }
 
 

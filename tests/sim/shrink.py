@@ -21,6 +21,7 @@ class Shrinker:
         self._leave_out(lambda plan: len(plan.faults), Plan.without_faults)
         self._leave_out(lambda plan: len(plan.workload.ops), Plan.without_operations)
         self._leave_out(lambda plan: len(plan.groups.ops) if plan.groups else 0, Plan.without_group_operations)
+        self._leave_out(lambda plan: len(plan.transactions.ops) if plan.transactions else 0, Plan.without_transactions)
         self._leave_out(lambda plan: len(plan.faults), Plan.without_faults)
 
     def _leave_out(self, count: Callable[[Plan], int], without: Callable[[Plan, set[int]], Plan]) -> None:

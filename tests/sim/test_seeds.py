@@ -13,8 +13,11 @@ SEEDS_OF_GROUPS = "1..12"
 REPEATED_OF_GROUPS = "13..13"
 SEEDS_OF_COMPACTION = "1..10"
 REPEATED_OF_COMPACTION = "11..11"
+SEEDS_OF_TRANSACTIONS = "1..12"
+REPEATED_OF_TRANSACTIONS = "13..13"
 GROUPS = ("--workload", "groups")
 COMPACTION = ("--workload", "compaction")
+TRANSACTIONS = ("--workload", "transactions")
 
 
 def simulate(*arguments: str) -> dict[str, Any]:
@@ -57,14 +60,22 @@ def test_compaction_keeps_the_last_of_each_key_under_the_faults_of_ten_seeds() -
     assert verdict["runs"] == 10
 
 
+def test_transactions_are_whole_or_not_there_under_the_faults_of_a_dozen_seeds() -> None:
+    """`python -m tests.sim --workload transactions`: writers, movers and usurpers, of both versions of transactions."""
+    verdict = simulate(*TRANSACTIONS, "--seeds", SEEDS_OF_TRANSACTIONS)
+    assert failures(verdict) == []
+    assert verdict["runs"] == 12
+
+
 @pytest.mark.parametrize(
     "what",
     [
         ("--seeds", REPEATED),
         (*GROUPS, "--seeds", REPEATED_OF_GROUPS),
         (*COMPACTION, "--seeds", REPEATED_OF_COMPACTION),
+        (*TRANSACTIONS, "--seeds", REPEATED_OF_TRANSACTIONS),
     ],
-    ids=["records", "groups", "compaction"],
+    ids=["records", "groups", "compaction", "transactions"],
 )
 def test_a_seed_runs_the_same_way_twice(what: tuple[str, ...]) -> None:
     assert failures(simulate("meta", *what)) == []

@@ -22,6 +22,7 @@ from quorumlog.checker.analysis import check
 from quorumlog.checker.history import Operation, Outcome, Send
 from quorumlog.metadata.image import Image
 from tests.sim.clients.group_workload import GroupWorkload
+from tests.sim.clients.transaction_workload import TransactionWorkload
 from tests.sim.clients.workload import Hang, Workload
 from tests.sim.faults import strike
 from tests.sim.invariants.shards import ShardWatch
@@ -74,6 +75,7 @@ class World:
         self._ends: dict[Fault, Callable[[], None]] = {}
         self._background: dict[asyncio.Task[None], None] = {}
         self._groups: GroupWorkload | None = None
+        self._transactions: TransactionWorkload | None = None
         self._shards = ShardWatch()
 
     @property
@@ -98,27 +100,33 @@ class World:
         clients = Process("clients")
         workload = clients.main.context.run(self._make_workload)
         self._groups = clients.main.context.run(self._make_groups)
+        self._transactions = clients.main.context.run(self._make_transactions)
         for fault in self.plan.faults:
             self.loop.call_at(self.loop.time() + fault.at_s, self._strike, fault)
         running = self.loop.create_task(workload.run(), context=clients.main.context.copy())
-        grouping = None
-        if self._groups is not None:
-            grouping = self.loop.create_task(self._groups.run(), context=clients.main.context.copy())
+        beside = [one.run() for one in (self._groups, self._transactions) if one is not None]
+        tasks = [self.loop.create_task(one, context=clients.main.context.copy()) for one in beside]
         await asyncio.sleep(self.plan.heal_at_s)
         self._heal()
-        await self._finish(workload, running if grouping is None else self._both(running, grouping), clients)
+        await self._finish(workload, running if not tasks else self._all(running, *tasks), clients)
 
-    def _both(self, *tasks: "asyncio.Task[None]") -> "asyncio.Task[None]":
-        async def both() -> None:
+    def _all(self, *tasks: "asyncio.Task[None]") -> "asyncio.Task[None]":
+        async def all_of_them() -> None:
             await asyncio.gather(*tasks)
 
-        return self.loop.create_task(both())
+        return self.loop.create_task(all_of_them())
 
     def _make_groups(self) -> GroupWorkload | None:
         if self.plan.groups is None:
             return None
         rng = random.Random(f"{self.plan.seed} members")
         return GroupWorkload(self.plan.groups, self.wire, sorted(self.machines), rng, self._record, self.note)
+
+    def _make_transactions(self) -> TransactionWorkload | None:
+        if self.plan.transactions is None:
+            return None
+        rng = random.Random(f"{self.plan.seed} transactions")
+        return TransactionWorkload(self.plan.transactions, self.wire, sorted(self.machines), rng, self._record, self.note)
 
     def _make_workload(self) -> Workload:
         return Workload(
@@ -142,6 +150,9 @@ class World:
         running.result()
         self.note("every operation has begun")
         context = clients.main.context.copy()
+        if self._transactions is not None:
+            await self.loop.create_task(workload.flush(), context=context.copy())
+            await self.loop.create_task(self._transactions.finish(FINISH_WITHIN_S), context=context.copy())
         await self.loop.create_task(workload.finish(FINISH_WITHIN_S), context=context)
         await self._until(self._all_in_sync, IN_SYNC_WITHIN_S, "not all replicas are in sync")
         self.note("all is read to the end")

@@ -31,6 +31,7 @@ VERSIONS = {  # what librdkafka 2.16 picks, as far as it uses the API
 }
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = range(8, 15)
 CONSUMER_GROUP_HEARTBEAT = 68
+ADD_PARTITIONS_TO_TXN, ADD_OFFSETS_TO_TXN, END_TXN, TXN_OFFSET_COMMIT = 24, 25, 26, 28
 VERSIONS_OF_FEW = {  # of the Java client 4.0; who asks for them finds out whether they are offered
     INCREMENTAL_ALTER_CONFIGS: 1,
     ALTER_PARTITION_REASSIGNMENTS: 0,
@@ -42,6 +43,10 @@ VERSIONS_OF_FEW = {  # of the Java client 4.0; who asks for them finds out wheth
     LEAVE_GROUP: 5,
     SYNC_GROUP: 5,
     CONSUMER_GROUP_HEARTBEAT: 1,
+    ADD_PARTITIONS_TO_TXN: 3,
+    ADD_OFFSETS_TO_TXN: 4,
+    END_TXN: 5,
+    TXN_OFFSET_COMMIT: 5,
 }
 SPOKEN = VERSIONS | VERSIONS_OF_FEW
 SIZE = struct.Struct(">i")
@@ -59,6 +64,7 @@ class Pending(NamedTuple):
 
     correlation_id: int
     api_key: int
+    version: int
     deadline: float
     on_answer: OnAnswer
 
@@ -106,23 +112,23 @@ class Connection:
     def is_lost(self) -> bool:
         return self._is_lost
 
-    def send(self, api_key: int, body: Body, on_answer: OnAnswer, *, extra_s: float = 0.0) -> None:
+    def send(self, api_key: int, body: Body, on_answer: OnAnswer, *, extra_s: float = 0.0, version: int | None = None) -> None:
         """Ask; the node has `extra_s` more than the usual time. Nothing is sent, and nobody told, of a lost connection."""
         assert not self._is_lost, "the connection is lost"
         assert len(self._pending) < UNANSWERED_MAX, f"{len(self._pending)} requests are unanswered"
         if api_key in VERSIONS_OF_FEW:
             self._check_offered(api_key)
-        version, correlation_id = SPOKEN[api_key], next(self._correlation_ids)
+        version, correlation_id = SPOKEN[api_key] if version is None else version, next(self._correlation_ids)
         header = encode_request_header(RequestHeader(api_key, version, correlation_id, self._client_id))
         request = encode_request(api_key, version, body)
         deadline = self._loop.time() + REQUEST_TIMEOUT_S + extra_s
-        self._pending.append(Pending(correlation_id, api_key, deadline, on_answer))
+        self._pending.append(Pending(correlation_id, api_key, version, deadline, on_answer))
         if self._watch is None:
             self._watch = self._loop.call_at(deadline, self._look)
         if not self._stream.is_over:  # else the reader is about to find out
             self._stream.write(b"".join((SIZE.pack(len(header) + len(request)), header, request)))
 
-    async def ask(self, api_key: int, body: Body, *, extra_s: float = 0.0) -> Struct:
+    async def ask(self, api_key: int, body: Body, *, extra_s: float = 0.0, version: int | None = None) -> Struct:
         """Raises ConnectionError if there is no answer."""
         if self._is_lost:
             raise ConnectionError("the connection is lost")
@@ -132,7 +138,7 @@ class Connection:
             if not answered.done():
                 answered.set_result(answer)
 
-        self.send(api_key, body, on_answer, extra_s=extra_s)
+        self.send(api_key, body, on_answer, extra_s=extra_s, version=version)
         answer = await answered
         if answer is None:
             raise ConnectionError(f"no answer from node {self.node_id}")
@@ -169,10 +175,10 @@ class Connection:
         if not self._pending:
             raise Violation("client: answers", f"node {self.node_id} answered what nobody asked")
         pending = self._pending.popleft()
-        seen, position = read_response_header(frame, pending.api_key, SPOKEN[pending.api_key])
+        seen, position = read_response_header(frame, pending.api_key, pending.version)
         if seen != pending.correlation_id:
             raise Violation("client: answers", f"node {self.node_id} gave answer {seen} where {pending.correlation_id} was due")
-        pending.on_answer(decode_response(pending.api_key, SPOKEN[pending.api_key], frame, position))
+        pending.on_answer(decode_response(pending.api_key, pending.version, frame, position))
 
     def _look(self) -> None:
         """Has the oldest request waited for too long? Then the connection is no good, as for librdkafka."""

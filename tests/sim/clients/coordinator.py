@@ -1,4 +1,4 @@
-"""A client's way to the coordinator of its group: looked for when it is needed, and again when it has moved."""
+"""A client's way to the coordinator of its group, or of its transactions: looked for when needed, and again when it has moved."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from tests.sim.invariants.sight import Violation
 from .client import Client
 from .connection import FIND_COORDINATOR, OFFSET_FETCH, Connection
 
-GROUP = 0
+GROUP, TRANSACTION = 0, 1
 EXTRA_S = 3.0  # a node may have to create the offsets' topic first
 MOVED = (ErrorCode.not_coordinator, ErrorCode.coordinator_not_available)
 
@@ -33,9 +33,10 @@ class Answer(NamedTuple):
 class Coordinator:
     """Owned by a member of the group, or by somebody who looks at it."""
 
-    def __init__(self, client: Client, group: str) -> None:
+    def __init__(self, client: Client, group: str, *, key_type: int = GROUP) -> None:
         self.client = client
         self.group = group
+        self._key_type = key_type
         self._node_id: int | None = None
 
     async def ask(
@@ -44,13 +45,14 @@ class Coordinator:
         body: dict[str, Any],
         *,
         extra_s: float = 0.0,
+        version: int | None = None,
         code_of: Callable[[Struct], int] = lambda answer: int(answer.error_code),
     ) -> Answer:
         """Once. Raises Unanswered."""
         connection = await self._reach()
         asked_at = self.client.now()
         try:
-            answer = await connection.ask(api_key, body, extra_s=extra_s)
+            answer = await connection.ask(api_key, body, extra_s=extra_s, version=version)
         except ConnectionError as error:
             self._node_id = None
             raise Unanswered(str(error), may_be_done=True) from None
@@ -74,7 +76,7 @@ class Coordinator:
             raise Unanswered(str(error), may_be_done=False) from None
 
     async def _find(self) -> int:
-        body = {"key_type": GROUP, "coordinator_keys": [self.group]}
+        body = {"key_type": self._key_type, "coordinator_keys": [self.group]}
         answer = await (await self.client.reach_any()).ask(FIND_COORDINATOR, body, extra_s=EXTRA_S)
         (found,) = answer.coordinators
         if found.error_code in (ErrorCode.coordinator_not_available, ErrorCode.coordinator_load_in_progress):

@@ -1,5 +1,6 @@
 """What a consumer makes of fetched bytes: whole batches, checked, as records."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from quorumlog.wire.batches import CONTROL, BatchError, BatchHeader, check_crc, read_header
@@ -17,13 +18,24 @@ class Fetched(NamedTuple):
     epoch: int
 
 
-def read_fetched(key: str, data: bytes, *, offset: int, epoch: int, high_watermark: int) -> Fetched:
-    """`offset` was asked for, `epoch` is that of the record before it (-1: none).
+def read_fetched(
+    key: str,
+    data: bytes,
+    *,
+    offset: int,
+    epoch: int,
+    high_watermark: int,
+    aborted: Sequence[tuple[int, int]] = (),
+) -> Fetched:
+    """`offset` was asked for, `epoch` is that of the record before it (-1: none). Whoever reads what is committed gives the last
+    stable offset as the high watermark, and what was told to be `aborted`: (producer id, first offset), by first offset or not.
 
     Raises Violation for bytes that are no sound batches, do not follow each other, or are not committed yet.
     """
     records: list[tuple[int, str]] = []
     wanted, position, size = offset, 0, len(data)
+    to_come = sorted(aborted, key=lambda one: one[1])
+    skipped: dict[int, None] = {}  # producers in the midst of a transaction that was aborted
     try:
         while position < size:
             header = read_header(data, position)
@@ -32,7 +44,11 @@ def read_fetched(key: str, data: bytes, *, offset: int, epoch: int, high_waterma
             batch = memoryview(data)[position : position + header.size]
             check_crc(batch, header)
             _check_place(key, header, offset=offset, epoch=epoch, high_watermark=high_watermark)
-            if not header.attributes & CONTROL:
+            while to_come and to_come[0][1] <= header.last_offset:
+                skipped[to_come.pop(0)[0]] = None
+            if header.attributes & CONTROL:
+                skipped.pop(header.producer_id, None)
+            elif not (header.is_transactional and header.producer_id in skipped):
                 records += [
                     (record.offset, (record.value or b"").decode())
                     for record in iterate_records(batch, header, decompressed_bytes_max=DECOMPRESSED_BYTES_MAX)

@@ -59,6 +59,7 @@ class WorkloadPlan:
     clients: tuple[ClientPlan, ...]
     ops: tuple[Op, ...]  # by time
     later: tuple[TopicPlan, ...] = ()
+    reads_committed: bool = False  # readers skip what transactions have not committed
 
     def without(self, numbers: set[int]) -> "WorkloadPlan":
         """Without the operations of these numbers."""
@@ -88,6 +89,7 @@ def plan_from_dict(data: Mapping[str, Any]) -> WorkloadPlan:
         clients=tuple(ClientPlan(**{**client, "topics": tuple(client["topics"])}) for client in data["clients"]),
         ops=tuple(Op(**op) for op in data["ops"]),
         later=tuple(TopicPlan(**topic) for topic in data["later"]),
+        reads_committed=data["reads_committed"],
     )
 
 

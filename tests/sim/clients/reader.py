@@ -74,8 +74,11 @@ class Reader:
         reset: int = EARLIEST,
         max_wait_s: float = 0.2,
         partition_bytes_max: int = FETCH_BYTES_MAX,
+        reads_committed: bool = False,
     ) -> None:
-        """`reset`: where to go on if the offset is out of range. `max_wait_s`: how long a poll waits at most."""
+        """`reset`: where to go on if the offset is out of range. `max_wait_s`: how long a poll waits at most. `reads_committed`:
+        no records of transactions that are open or were aborted.
+        """
         self.client = client
         self.topics = list(topics)
         self._processes = processes
@@ -83,6 +86,7 @@ class Reader:
         self._reset = reset
         self._max_wait_s = max_wait_s
         self._partition_bytes_max = partition_bytes_max
+        self._isolation = 1 if reads_committed else 0
         self._loop = asyncio.get_running_loop()
         self._process = -1
         self._process_since = 0.0
@@ -200,7 +204,7 @@ class Reader:
         position = Position(topic, partition, f"{topic}-{partition}", find=LATEST)
         try:
             connection = await self.client.reach(leader.node_id)
-            answer = await connection.ask(LIST_OFFSETS, _offsets_body([(position, leader)]))
+            answer = await connection.ask(LIST_OFFSETS, _offsets_body([(position, leader)], self._isolation))
         except ConnectionError:
             return None
         found = answer.topics[0].partitions[0]
@@ -232,14 +236,14 @@ class Reader:
         lost = [(position, leader) for position, leader in asked if position.offset is None]
         moved = [one for one in asked if one[0].offset is not None and one[0].epoch >= 0 and one[0].checked_epoch != one[1].epoch]
         if lost:
-            self._send(connection, LIST_OFFSETS, _offsets_body(lost), partial(self._on_offsets, lost))
+            self._send(connection, LIST_OFFSETS, _offsets_body(lost, self._isolation), partial(self._on_offsets, lost))
         elif moved:
             asked_about = [(position, leader, position.epoch) for position, leader in moved]
             self._send(connection, EPOCH_END, _epochs_body(moved), partial(self._on_epochs, asked_about))
         else:
             wait_ms = int(self._max_wait_s * 1000)
             offsets = [(position, position.offset or 0, leader.epoch) for position, leader in asked]
-            body = _fetch_body(asked, self.client.topics, wait_ms, self._partition_bytes_max)
+            body = _fetch_body(asked, self.client.topics, wait_ms, self._partition_bytes_max, self._isolation)
             self._send(connection, FETCH, body, partial(self._on_fetched, offsets))
 
     def _send(self, connection: Connection, api_key: int, body: Any, on_answer: Callable[[Struct], None]) -> None:
@@ -329,8 +333,10 @@ class Reader:
             position, offset, leader_epoch, one = self._arrived.popleft()
             if self._positions.get(position.key) is not position or position.offset != offset:
                 continue
+            aborted = [(entry.producer_id, entry.first_offset) for entry in one.aborted_transactions or ()]
+            end = one.last_stable_offset if self._isolation else one.high_watermark
             fetched = read_fetched(
-                position.key, one.records, offset=offset, epoch=position.epoch, high_watermark=one.high_watermark
+                position.key, one.records, offset=offset, epoch=position.epoch, high_watermark=end, aborted=aborted
             )
             position.offset, position.epoch = fetched.next_offset, fetched.epoch
             position.checked_epoch = max(position.checked_epoch, leader_epoch)
@@ -349,7 +355,7 @@ def _by_topic(asked: Asked) -> dict[str, Asked]:
     return found
 
 
-def _offsets_body(asked: Asked) -> dict[str, Any]:
+def _offsets_body(asked: Asked, isolation: int) -> dict[str, Any]:
     topics = [
         {
             "name": topic,
@@ -360,7 +366,7 @@ def _offsets_body(asked: Asked) -> dict[str, Any]:
         }
         for topic, ones in _by_topic(asked).items()
     ]
-    return {"replica_id": CONSUMER, "isolation_level": 0, "topics": topics}
+    return {"replica_id": CONSUMER, "isolation_level": isolation, "topics": topics}
 
 
 def _epochs_body(asked: Asked) -> dict[str, Any]:
@@ -377,7 +383,9 @@ def _epochs_body(asked: Asked) -> dict[str, Any]:
     return {"replica_id": CONSUMER, "topics": topics}
 
 
-def _fetch_body(asked: Asked, known: dict[str, TopicView], wait_ms: int, partition_bytes_max: int) -> dict[str, Any]:
+def _fetch_body(
+    asked: Asked, known: dict[str, TopicView], wait_ms: int, partition_bytes_max: int, isolation: int
+) -> dict[str, Any]:
     topics = [
         {
             "topic_id": known[topic].topic_id,
@@ -399,7 +407,7 @@ def _fetch_body(asked: Asked, known: dict[str, TopicView], wait_ms: int, partiti
         "max_wait_ms": wait_ms,
         "min_bytes": 1,
         "max_bytes": FETCH_BYTES_MAX,
-        "isolation_level": 0,
+        "isolation_level": isolation,
         "session_id": 0,
         "session_epoch": -1,
         "topics": topics,

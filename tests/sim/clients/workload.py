@@ -75,11 +75,15 @@ class Workload:
         work += [self._drive(number) for number in range(len(self._clients))]
         await _all_of(work)
 
+    async def flush(self) -> None:
+        """Wait until everything is sent, or given up."""
+        await _all_of([client.flush() for client in self._clients if isinstance(client, Producer)])
+
     async def finish(self, timeout_s: float) -> None:
         """Wait for all that is pending, then let every reader start over and read to the end. Raises Hang."""
         try:
             async with asyncio.timeout(timeout_s):
-                await _all_of([client.flush() for client in self._clients if isinstance(client, Producer)])
+                await self.flush()
                 self._check_topics()
                 readers = [client for client in (*self._clients, *self._auditors) if isinstance(client, Reader)]
                 await _all_of([self._read_to_end(reader) for reader in readers])
@@ -129,6 +133,7 @@ class Workload:
             reset=LATEST if plan.reset == "latest" else EARLIEST,
             max_wait_s=plan.max_wait_s,
             partition_bytes_max=plan.partition_bytes_max,
+            reads_committed=self.plan.reads_committed,
         )
 
     def _forget(self, operation: Operation) -> None:

@@ -11,7 +11,7 @@ from quorumlog.coordinators.classic_group import ClassicGroup, State
 from quorumlog.coordinators.consumer_group import ConsumerGroup
 from quorumlog.coordinators.offsets import _committed
 from quorumlog.coordinators.shard import GroupShard
-from quorumlog.node.group_coordinator_log import logged_records
+from quorumlog.node.group_coordinator_log import replay_batches
 from quorumlog.node.group_coordinator_shard import LedShard
 from quorumlog.node.group_coordinator_shard import State as LedState
 from quorumlog.node.node import Node
@@ -86,12 +86,11 @@ def check_group(place: str, group: ConsumerGroup) -> None:
 
 def check_replayed(place: str, led: LedShard) -> None:
     partition, live = led.partition, led._shard
-    replayed = GroupShard(live._context.image, config_of=led._config_of, new_uuid=led._new_uuid)
+    replayed = led._make_shard(live._context.image)
     offset = partition.log_start_offset
     while offset < partition.log_end_offset:
         read = partition.read(offset, max_bytes=READ_BYTES, up_to_end=True)
-        for key, value in logged_records(read.buffers):
-            replayed.replay(key, value)
+        replay_batches(read.buffers, replayed)
         offset = read.next_offset
     expected, held = logged_state(replayed), logged_state(live)
     busy = {f"group {group_id}" for group_id, group in live._context.groups.items() if _is_between_records(group)}

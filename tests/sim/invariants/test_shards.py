@@ -97,7 +97,7 @@ def check(held: list[Any], logged: list[Any]) -> None:
     for record in held:
         encoded = encode_record(record)
         shard.replay(encoded.key, encoded.value)
-    led = SimpleNamespace(partition=FakeLog(logged), _shard=shard, _config_of=lambda _: GroupConfig(), _new_uuid=lambda: TOPIC)
+    led = SimpleNamespace(partition=FakeLog(logged), _shard=shard, _make_shard=lambda _: new_shard())
     check_replayed("here", cast(LedShard, led))
 
 

@@ -21,8 +21,9 @@ from .raft import RAFT
 from .replication import REPLICATION
 from .requests import REQUESTS
 from .storage import STORAGE
+from .transactions import TRANSACTIONS
 
-CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS, *COMPACTION)
+CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS, *COMPACTION, *TRANSACTIONS)
 
 
 def find(name: str) -> Mutant:

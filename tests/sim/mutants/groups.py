@@ -9,7 +9,7 @@ from .mutant import Mutant, edit
 from .unit_tests import UNIT_TESTS
 
 COORDINATOR = "quorumlog.node.group_coordinator:GroupCoordinator"
-LED = "quorumlog.node.group_coordinator_shard:LedShard"
+LED = "quorumlog.node.coordinator_shard:LedShard"
 REPLIES = "quorumlog.node.group_coordinator_replies:Replies"
 CLASSIC_GROUP = "quorumlog.coordinators.classic_group:ClassicGroup"
 
@@ -28,8 +28,8 @@ GROUPS: tuple[Mutant, ...] = (
         needs="A coordinator that is deposed and elected again in one life, with commits at another one in between.",
         edits=(
             edit(
-                f"{COORDINATOR}.on_role_changed",
-                "c0497a2931fe",
+                "quorumlog.node.coordinator:Coordinator.on_role_changed",
+                "53c632cf14e4",
                 ("led.partition is partition and partition.role is Role.LEADER and led", "led.partition is partition and led"),
             ),
         ),
@@ -48,7 +48,7 @@ GROUPS: tuple[Mutant, ...] = (
         name="tells-offsets-when-deposed",
         breaks="A coordinator that has lost touch with the controller tells no offsets: another may have stored newer ones.",
         needs="A coordinator that is cut off from the nodes and not from clients, and somebody who asks it meanwhile.",
-        edits=(edit(f"{COORDINATOR}._may_read", "b4755a97ea8b", ("return self._is_fresh() and", "return")),),
+        edits=(edit(f"{COORDINATOR}._may_read", "dff5c5896f58", ("return self._is_fresh() and", "return")),),
         seeds=40,
         judge="groups",
     ),
@@ -143,7 +143,7 @@ GROUPS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.coordinators.offsets:Offsets.load",
-                "27721f20ca07",
+                "c4cafac2ee20",
                 ('int.from_bytes(key[-4:], "big", signed=True)', "max(place)"),
             ),
         ),

@@ -1,10 +1,10 @@
 """Who may find a mutant: each judge runs one seed and says what broke, or None.
 
-`sim`, `groups` and `compaction` are the judges that count: whole clusters, with one workload each. The others are the older
-searches for a part of the house each. They judge what the whole cluster cannot come to with the sizes that a node has (entries
-of the quorum that are split over several messages, followers behind a thousand entries), or comes to in hundreds of seeds only.
-Where even they hardly do, a unit test stands for the situation. Asked about the rest (`--judge`) they tell which bugs only a
-whole cluster can show.
+`sim`, `groups`, `compaction` and `transactions` are the judges that count: whole clusters, with one workload each. The others are
+the older searches for a part of the house each. They judge what the whole cluster cannot come to with the sizes that a node has
+(entries of the quorum that are split over several messages, followers behind a thousand entries), or comes to in hundreds of
+seeds only. Where even they hardly do, a unit test stands for the situation. Asked about the rest (`--judge`) they tell which bugs
+only a whole cluster can show.
 """
 
 import io
@@ -46,6 +46,13 @@ def compaction(seed: int) -> str | None:
     return run_seed(seed, "compaction").failure
 
 
+def transactions(seed: int) -> str | None:
+    """The whole cluster, with transactions."""
+    from tests.sim.run import run_seed
+
+    return run_seed(seed, "transactions").failure
+
+
 def trio(seed: int) -> str | None:
     """Three replicas of one partition."""
     from tests.partitions.trio import run
@@ -74,7 +81,15 @@ def unit(seed: int) -> str | None:
     return f"unit test: {UNIT_TESTS[seed]}"
 
 
-JUDGES: dict[str, Judge] = {"sim": sim, "groups": groups, "compaction": compaction, "trio": trio, "raft": raft, "unit": unit}
+JUDGES: dict[str, Judge] = {
+    "sim": sim,
+    "groups": groups,
+    "compaction": compaction,
+    "transactions": transactions,
+    "trio": trio,
+    "raft": raft,
+    "unit": unit,
+}
 
 
 class Stuck(KeyboardInterrupt):

@@ -170,7 +170,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.apply_state",
-                "b240fd0566cb",
+                "3772cf007df6",
                 (
                     "        self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)\n",
                     "        self._replica.follow(leader_epoch=state.leader_epoch, replicas=state.replicas, isr=state.isr)\n"
@@ -225,7 +225,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.append",
-                "f29340147edf",
+                "5f29a34391b3",
                 ("leader_epoch=self._replica.leader_epoch)", "leader_epoch=max(0, log.epochs.latest))"),
             ),
         ),
@@ -238,7 +238,7 @@ REPLICATION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.end_flush",
-                "8ad44cd6eeec",
+                "f80e918d490a",
                 ("min(flush.end_offset, self._flush_limit)", "min(flush.end_offset, self._log.end_offset)"),
             ),
         ),

@@ -26,8 +26,8 @@ REQUESTS: tuple[Mutant, ...] = (
         needs="A record while the one before is committed already; for clients, a leader that falls then.",
         edits=(
             edit(
-                f"{PRODUCE}:_append",
-                "8bd5e63573f6",
+                f"{PRODUCE}:_append_to",
+                "4e49776214d1",
                 ("request.acks, appended.last_offset + 1", "request.acks, appended.last_offset"),
             ),
         ),
@@ -40,8 +40,8 @@ REQUESTS: tuple[Mutant, ...] = (
         "(a slow follower).",
         edits=(
             edit(
-                f"{PRODUCE}:_append",
-                "8bd5e63573f6",
+                f"{PRODUCE}:_append_to",
+                "4e49776214d1",
                 ("outcome.stored = _stored(", "outcome.stored = None if appended.duplicate else _stored("),
             ),
         ),
@@ -54,10 +54,9 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.read",
-                "13de428f2d6b",
+                "c755e761b516",
                 (
-                    "limit = log.end_offset if up_to_end else "
-                    "(self.last_stable_offset if isolation_committed else replica.high_watermark)",
+                    "limit = log.end_offset if up_to_end else self._readable_end(isolation_committed)",
                     "limit = log.end_offset",
                 ),
             ),
@@ -68,7 +67,7 @@ REQUESTS: tuple[Mutant, ...] = (
         name="follower-takes-records",
         breaks="Only the leader appends what producers send.",
         needs="A producer with old metadata: it sends to a leader of the past that lives. Leaders that move under load.",
-        edits=(edit(f"{PARTITION}.append", "f29340147edf", ("self.check_leads(leader_epoch)\n", "log = self._log\n")),),
+        edits=(edit(f"{PARTITION}._check_takes", "83de5da7f4b3", ("self.check_leads(leader_epoch)\n", "pass\n")),),
         seeds=40,
     ),
     Mutant(
@@ -76,7 +75,7 @@ REQUESTS: tuple[Mutant, ...] = (
         breaks="Whoever waits for a record to be committed is refused when the leadership goes: the offset may get another "
         "record.",
         needs="A node that loses the leadership with records that nobody has, and gets it back within the producer's timeout.",
-        edits=(edit(f"{REPLICAS}._on_role_changed", "3b53b0c00762", ("self.committed.fail(tp, moved)", "pass")),),
+        edits=(edit(f"{REPLICAS}._on_role_changed", "7dc868778609", ("self.committed.fail(tp, moved)", "pass")),),
         seeds=40,
     ),
     Mutant(

@@ -44,7 +44,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.end_flush",
-                "8ad44cd6eeec",
+                "f80e918d490a",
                 (
                     "    if self._is_closed:\n",
                     "    batch = WriteBatch()\n"
@@ -140,7 +140,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{LOG}:Log._append_run",
-                "1ac677151a66",
+                "1c20b70aefbf",
                 ("offset_in_file = active.size - first.position", "offset_in_file = -first.position"),
             ),
         ),
@@ -150,7 +150,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="keeps-the-cut-epochs",
         breaks="Epochs whose records are cut are forgotten: they tell where logs part.",
         needs="A follower whose whole last epoch is cut: a leader that falls soon after its election with records nobody has.",
-        edits=(edit(f"{LOG}:Log.forget_from", "d513b6e7bc73", ("self.epochs.truncate(offset, batch)", "pass")),),
+        edits=(edit(f"{LOG}:Log.forget_from", "1e19be88fe86", ("self.epochs.truncate(offset, batch)", "pass")),),
         seeds=40,
     ),
     Mutant(
@@ -174,11 +174,11 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.producers:ProducerStates.check",
-                "9f1ec622eb92",
+                "ef2359a010b6",
                 (
-                    "        if batch.first_sequence == header.base_sequence and batch.last_sequence == header.last_sequence:\n"
-                    "            return batch\n",
-                    "        if header.base_sequence <= batch.last_sequence:\n            return None\n",
+                    "if batch.first_sequence == header.base_sequence and batch.last_sequence == header.last_sequence:\n"
+                    "                return batch\n",
+                    "if header.base_sequence <= batch.last_sequence:\n                return None\n",
                 ),
             ),
         ),
@@ -190,7 +190,7 @@ STORAGE: tuple[Mutant, ...] = (
         needs="A node that restarts, then leads, and gets a batch again that was appended before (a leader falls while "
         "answers are on their way).",
         edits=(
-            edit(f"{LOG}:Log.restore_producers", "b989ad683466", ("self.producers.restore(value)", "pass")),
+            edit(f"{LOG}:Log.restore_producers", "4d5dc8b6e9ae", ("self.producers.restore(value)", "pass")),
             edit(f"{RECOVERY}._restore_snapshot", "1f4a2ed0d6aa", ("self.log.producers.restore(snapshot[1])", "pass")),
         ),
         seeds=40,

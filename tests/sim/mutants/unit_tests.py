@@ -10,4 +10,6 @@ UNIT_TESTS = (
     "coordinators/test_offsets.py::test_only_members_of_the_generation_commit_for_a_group_that_has_some",
     "coordinators/test_consumer_scripts.py::test_a_conversation[basic]",
     "partitions/test_compaction_crashes.py::test_a_power_cut_while_names_change_takes_no_part_of_the_explanation",
+    "partitions/test_transactions.py::test_what_is_stable_and_aborted_survives_everything",
+    "partitions/test_transactions.py::test_nobody_begins_without_the_coordinators_word",
 )
