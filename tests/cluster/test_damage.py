@@ -4,10 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from quorumlog.node.flusher import CHECKPOINT_INTERVAL_S
 from quorumlog.testing import LocalCluster
 from quorumlog.wire.errors import ErrorCode
 from tests.cluster.leaders import in_sync_of, leaders_of, metric, wait_in_sync
@@ -117,6 +119,7 @@ def test_damage_of_a_stopped_replica() -> None:
     with LocalCluster(nodes=3, settings=SETTINGS) as cluster:
         promises = fill(cluster)
         leader, damaged, third = replica_order(cluster)
+        time.sleep(5 * CHECKPOINT_INTERVAL_S)  # what no checkpoint tells of yet would count as torn by the crash
         cluster.kill(damaged)
         offset = flip(data_dir(cluster, damaged), -1)
         cluster.start(damaged)
