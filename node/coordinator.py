@@ -8,6 +8,7 @@ Shards come and go with the leadership of their partitions. They are loaded one 
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from struct import unpack
 from typing import Any, Generic, TypeVar
@@ -34,7 +35,7 @@ CREATE_TIMEOUT_S = 5.0
 LedT = TypeVar("LedT", bound=LedShard[Any])
 
 
-class Coordinator(Generic[LedT]):
+class Coordinator(ABC, Generic[LedT]):
     """Owned by the node; lives as long as it."""
 
     def __init__(
@@ -68,9 +69,9 @@ class Coordinator(Generic[LedT]):
             led.leave()
         self._led.clear()
 
+    @abstractmethod
     def make_led(self, partition: Partition) -> LedT:
         """A shard of this coordinator's kind."""
-        raise NotImplementedError
 
     # --- asking
 

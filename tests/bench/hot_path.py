@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 
 from quorumlog.testing import LocalCluster
 from tests.bench.meters import cpu_s
+from tests.cluster.raw import eventually
 from tests.events import create_topic
 
 TOPIC, PARTITIONS = "hot", 6
@@ -86,7 +87,7 @@ def profiled_cost(load: Load, top: int) -> str:
             count = load(cluster.bootstrap_servers)
             _signal_all(pids, signal.SIGUSR2)
             paths = [Path(f"{directory}/profile.{pid}") for pid in pids]
-            _await_files(paths)
+            eventually(lambda: all(path.exists() for path in paths), PROFILE_TIMEOUT_S)
         return _table(pstats.Stats(*map(str, paths)), count, top)
 
 
@@ -123,14 +124,6 @@ def _switches(pids: Sequence[int]) -> int:
 def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
         os.kill(pid, number)
-
-
-def _await_files(paths: Sequence[Path]) -> None:
-    deadline = time.monotonic() + PROFILE_TIMEOUT_S
-    while not all(path.exists() for path in paths):
-        if time.monotonic() > deadline:
-            raise click.ClickException("a node did not write its profile")
-        time.sleep(0.05)
 
 
 def _table(stats: pstats.Stats, count: int, top: int) -> str:

@@ -21,7 +21,7 @@ from tests.bench.cores import Cores
 from tests.bench.crew import WorkersGate, run_clients
 from tests.bench.meters import cpu_s
 from tests.cluster.leaders import leaders_of
-from tests.cluster.raw import RawConnection
+from tests.cluster.raw import RawConnection, eventually
 
 TOPIC, VERSION = "nodes", 9
 UNDER_WAY, CHECKED_EACH = 8, 200
@@ -73,11 +73,7 @@ def _create_topic(bootstrap: str, leaders: list[int]) -> None:
     topic = NewTopic(TOPIC, num_partitions=len(leaders), replica_assignment=[[leader] for leader in leaders], config=config)
     admin = AdminClient({"bootstrap.servers": bootstrap})  # by name: it must live until the answer is there
     admin.create_topics([topic])[TOPIC].result(30)
-    deadline = time.monotonic() + ANSWER_TIMEOUT_S
-    while sorted(leaders_of(bootstrap, TOPIC).values()) != sorted(leaders):
-        if time.monotonic() > deadline:
-            raise click.ClickException("the topic has no leaders")
-        time.sleep(0.05)
+    eventually(lambda: sorted(leaders_of(bootstrap, TOPIC).values()) == sorted(leaders), ANSWER_TIMEOUT_S)
 
 
 def send_again_and_again(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.sim.clients.compaction_plan import draw_compacted, draw_compaction_settings
 from tests.sim.clients.group_plan import draw_group_settings, draw_groups, draw_produced
+from tests.sim.clients.plan import WorkloadPlan
 from tests.sim.clients.transaction_plan import draw_input, draw_transaction_settings, draw_transactions
 from tests.sim.clients.workload import draw_workload
 from tests.sim.invariants.sight import Violation
@@ -49,40 +50,36 @@ def draw_plan(seed: int) -> Plan:
     return Plan(seed, options, faults, heal_at_s, workload)
 
 
+def _draw_apart(seed: int, kind: str, draw_settings: Callable[[random.Random], dict[str, int]]) -> tuple[random.Random, Plan]:
+    """A cluster with these settings and its faults, to which the workload of its kind is still to be drawn."""
+    rng = random.Random(f"{seed} plan with {kind}")
+    options = draw_options(rng)
+    options = replace(options, settings=options.settings | draw_settings(rng))
+    heal_at_s = rng.uniform(*FAULTS_LAST_S)
+    return rng, Plan(seed, options, draw_faults(rng, options, heal_at_s), heal_at_s, WorkloadPlan((), (), ()))
+
+
 def draw_groups_plan(seed: int) -> Plan:
     """The same kinds of clusters and faults, with consumer groups; drawn apart, so that neither kind changes the other."""
-    rng = random.Random(f"{seed} plan with groups")
-    options = draw_options(rng)
-    options = replace(options, settings=options.settings | draw_group_settings(rng))
-    heal_at_s = rng.uniform(*FAULTS_LAST_S)
-    faults = draw_faults(rng, options, heal_at_s)
-    workload = draw_produced(rng, options.nodes, heal_at_s)
-    groups = draw_groups(rng, tuple(topic.name for topic in workload.topics), heal_at_s)
-    return Plan(seed, options, faults, heal_at_s, workload, groups)
+    rng, plan = _draw_apart(seed, "groups", draw_group_settings)
+    workload = draw_produced(rng, plan.options.nodes, plan.heal_at_s)
+    groups = draw_groups(rng, tuple(topic.name for topic in workload.topics), plan.heal_at_s)
+    return replace(plan, workload=workload, groups=groups)
 
 
 def draw_compaction_plan(seed: int) -> Plan:
     """The same kinds of clusters and faults, with topics that are compacted, that of the groups' offsets included."""
-    rng = random.Random(f"{seed} plan with compaction")
-    options = draw_options(rng)
-    options = replace(options, settings=options.settings | draw_compaction_settings(rng))
-    heal_at_s = rng.uniform(*FAULTS_LAST_S)
-    faults = draw_faults(rng, options, heal_at_s)
-    workload = draw_compacted(rng, options.nodes, heal_at_s)
-    groups = draw_groups(rng, ("t0",), heal_at_s)
-    return Plan(seed, options, faults, heal_at_s, workload, groups)
+    rng, plan = _draw_apart(seed, "compaction", draw_compaction_settings)
+    workload = draw_compacted(rng, plan.options.nodes, plan.heal_at_s)
+    return replace(plan, workload=workload, groups=draw_groups(rng, ("t0",), plan.heal_at_s))
 
 
 def draw_transactions_plan(seed: int) -> Plan:
     """The same kinds of clusters and faults, with transactions."""
-    rng = random.Random(f"{seed} plan with transactions")
-    options = draw_options(rng)
-    options = replace(options, settings=options.settings | draw_transaction_settings(rng))
-    heal_at_s = rng.uniform(*FAULTS_LAST_S)
-    faults = draw_faults(rng, options, heal_at_s)
-    transactions = draw_transactions(rng, heal_at_s)
-    workload = draw_input(rng, options.nodes, transactions, heal_at_s)
-    return Plan(seed, options, faults, heal_at_s, workload, transactions=transactions)
+    rng, plan = _draw_apart(seed, "transactions", draw_transaction_settings)
+    transactions = draw_transactions(rng, plan.heal_at_s)
+    workload = draw_input(rng, plan.options.nodes, transactions, plan.heal_at_s)
+    return replace(plan, workload=workload, transactions=transactions)
 
 
 DRAWINGS: dict[str, Callable[[int], Plan]] = {
