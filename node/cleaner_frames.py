@@ -17,7 +17,7 @@ from dataclasses import asdict
 from itertools import accumulate
 from typing import IO, Any
 
-from quorumlog.partitions.cleaned_transactions import Aborted
+from quorumlog.partitions.aborted import AbortedTransaction
 from quorumlog.partitions.cleaning import CleanedGroup, CleanedLog, CleaningJob, ProducerEnd, Source
 
 _SIZES = struct.Struct(">II")
@@ -53,7 +53,7 @@ def job_of(head: dict[str, Any]) -> CleaningJob:
             "sources": tuple(Source(**one) for one in fields["sources"]),
             "producers": tuple(ProducerEnd(**one) for one in fields["producers"]),
             "epoch_starts": tuple(fields["epoch_starts"]),
-            "aborted": tuple(Aborted(*one) for one in fields["aborted"]),
+            "aborted": tuple(AbortedTransaction(*one) for one in fields["aborted"]),
         }
     )
 

@@ -8,28 +8,21 @@ records: without a mark behind it the transaction would seem to be open. Source:
 import struct
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from quorumlog.wire.batches import BatchHeader
+
+from .aborted import AbortedTransaction
 
 ABORT = 0
 _MARK = struct.Struct(">hh")  # version, type: the key of a mark
 
 
-class Aborted(NamedTuple):
-    """A transaction that was aborted: its producer, its first record, and the mark that ended it."""
-
-    producer_id: int
-    first_offset: int
-    last_offset: int
-
-
 class CleanedTransactions:
     """Owned by one pass over a log. Batches are told in their order."""
 
-    def __init__(self, aborted: Sequence[Aborted]) -> None:
+    def __init__(self, aborted: Sequence[AbortedTransaction]) -> None:
         self._coming = deque(sorted(aborted, key=lambda one: (one.first_offset, one.producer_id)))
-        self._open: dict[int, Aborted] = {}  # aborted ones that we are in the middle of, by producer
+        self._open: dict[int, AbortedTransaction] = {}  # aborted ones that we are in the middle of, by producer
         self._seen: dict[int, None] = {}  # producers of these whose records are still there
         self._committed: dict[int, None] = {}  # producers with records that no mark was met of yet
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from quorumlog.metadata.topic_config import TopicConfig
 
-from .cleaned_transactions import Aborted
+from .aborted import AbortedTransaction
 from .segment import RELATIVE_OFFSET_MAX, Segment
 
 
@@ -50,7 +50,7 @@ class CleaningJob:
     map_load: float
     epoch_starts: tuple[int, ...] = ()
     producers: tuple[ProducerEnd, ...] = ()
-    aborted: tuple[Aborted, ...] = ()
+    aborted: tuple[AbortedTransaction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from functools import partial
 from quorumlog.host.ports import WriteBatch
 from quorumlog.metadata.topic_config import TopicConfig
 
-from .cleaned_transactions import Aborted
+from .aborted import AbortedTransaction
 from .cleaning import CleanedGroup, CleanedLog, CleaningJob, Dirt, ProducerEnd, Source, dirt_of
 from .log import Log
 from .segment import Segment, cleaned_name
@@ -68,7 +68,7 @@ class Compaction:
         *,
         limit: int,
         wall_ms: int,
-        aborted: Sequence[Aborted],
+        aborted: Sequence[AbortedTransaction],
         map_bytes: int,
         map_load: float,
         decompressed_bytes_max: int,

@@ -19,7 +19,6 @@ from quorumlog.wire.markers import Marker, build_marker
 
 from .aborted import AbortedTransaction
 from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
-from .cleaned_transactions import Aborted
 from .cleaning import CleanedGroup, CleanedLog, Dirt
 from .compaction import Cleaning, Compaction
 from .flush import Flush
@@ -700,7 +699,7 @@ class Partition:
             self._config,
             limit=self._cleanable_end,
             wall_ms=wall_ms,
-            aborted=self._aborted_below(self._cleanable_end),
+            aborted=self.aborted_between(self._log.start_offset, self._cleanable_end),
             map_bytes=map_bytes,
             map_load=map_load,
             decompressed_bytes_max=self._settings.decompressed_bytes_max,
@@ -733,10 +732,6 @@ class Partition:
     def _cleanable_end(self) -> int:
         """Above may be what is not committed, not durable here, or of an open transaction."""
         return min(self.last_stable_offset, self.flushed_offset)
-
-    def _aborted_below(self, offset: int) -> tuple[Aborted, ...]:
-        found = self._log.aborted.between(self._log.start_offset, offset)
-        return tuple(Aborted(one.producer_id, one.first_offset, one.last_offset) for one in found)
 
     def repair_damage(self) -> None:
         """Cut the log at the damage, to be fetched again. Only for a follower that is out of the in-sync set."""

@@ -13,7 +13,7 @@ from quorumlog.host.worker import ThreadWorker
 from quorumlog.node.cleaner_frames import Closed, done_of, job_head, job_of, read_frame, tell, write_frame
 from quorumlog.node.cleaner_link import ProcessCleaner
 from quorumlog.node.cleaners import CleaningFailed
-from quorumlog.partitions.cleaned_transactions import Aborted
+from quorumlog.partitions.aborted import AbortedTransaction
 from quorumlog.partitions.cleaning import CleanedGroup, CleanedLog, CleaningJob, ProducerEnd, Source
 from quorumlog.partitions.compaction import Cleaning
 from quorumlog.partitions.partition import Partition
@@ -139,7 +139,7 @@ def test_frames_carry_blocks_and_numbers_as_they_are() -> None:
         map_load=0.9,
         epoch_starts=(0, 3),
         producers=(ProducerEnd(7, 1, 4),),
-        aborted=(Aborted(1, 2, 3),),
+        aborted=(AbortedTransaction(1, 2, 3, 0),),
     )
     write_frame(pipe, job_head(job, 2.5))
     pipe.seek(0)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from unittest.mock import patch
 
-from quorumlog.partitions.cleaned_transactions import Aborted, CleanedTransactions
+from quorumlog.partitions.aborted import AbortedTransaction
+from quorumlog.partitions.cleaned_transactions import CleanedTransactions
 from quorumlog.partitions.cleaning import CleanedGroup, CleanedLog
 from quorumlog.partitions.log import Log
 from quorumlog.partitions.partition import Partition
@@ -25,7 +26,7 @@ class Transactions:
     def __init__(self) -> None:
         self.host = Host(config=with_config(delete_retention_ms=100))
         self.partition = self.host.leader()
-        self.aborted: list[Aborted] = []
+        self.aborted: list[AbortedTransaction] = []
         put(self.partition, [(b"first", b"of its epoch")])
 
     def add(self, batch: bytes) -> int:
@@ -54,7 +55,7 @@ class Transactions:
 
     def abort(self, producer_id: int, first_offset: int) -> int:
         last = self.mark(producer_id, ABORT)
-        self.aborted.append(Aborted(producer_id, first_offset, last))
+        self.aborted.append(AbortedTransaction(producer_id, first_offset, last, 0))
         return last
 
     def compact(self, wall_ms: int) -> CleanedLog:
@@ -67,7 +68,7 @@ class Transactions:
 
         original = Log.swap_in
         with (
-            patch.object(Partition, "_aborted_below", lambda _self, _offset: tuple(self.aborted)),
+            patch.object(Partition, "aborted_between", lambda _self, _start, _end: tuple(self.aborted)),
             patch.object(Log, "swap_in", swap_in),
         ):
             done = compact(self.partition, self.host, wall_ms=wall_ms)
@@ -157,7 +158,7 @@ def test_a_mark_that_is_all_that_is_known_of_a_producer_stays_whole() -> None:
 
 def test_a_mark_that_another_broker_emptied_ends_nothing_that_follows() -> None:
     """Kafka leaves such; a log may have been copied from one."""
-    transactions = CleanedTransactions([Aborted(7, 0, 1)])
+    transactions = CleanedTransactions([AbortedTransaction(7, 0, 1, 0)])
     marks = [_header(number, is_control=number == 1) for number in range(3)]
     assert transactions.is_aborted(marks[0])
     assert transactions.is_idle(marks[1], None)
