@@ -110,14 +110,14 @@ def test_the_first_instance_is_shut_out_by_the_second(cluster: LocalCluster, top
 
 
 def test_a_transaction_that_takes_too_long_is_aborted(cluster: LocalCluster, topic: str) -> None:
-    """Readers do not wait for its producer."""
+    """Readers of what comes behind it in its partition do not wait for its producer."""
     slow = producer(cluster, topic, **{"transaction.timeout.ms": 1000})
     slow.begin_transaction()
-    slow.produce(topic, b"slow")
+    slow.produce(topic, b"slow", partition=0)
     slow.flush(TIMEOUT_S)
     other = producer(cluster, f"{topic}-other")
     other.begin_transaction()
-    other.produce(topic, b"quick")
+    other.produce(topic, b"quick", partition=0)
     other.commit_transaction(TIMEOUT_S)
     eventually(lambda: values(cluster, topic) == ["quick"] or None)
     with pytest.raises(KafkaException):
