@@ -86,12 +86,12 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
         await node.start()
         await peers.start(listen.host, listen.port)
         await http.start(parse_address("http_listen", config.http_listen))
-        # Compiled while nothing is asked yet; whatever is asked first compiles its own.
-        threading.Thread(target=_compile_codecs, name="compile codecs", daemon=True).start()
         logger.info("node %d of cluster %s is up after %.2f s", config.node_id, config.cluster_id, time.monotonic() - started)
         # Clients are let in when the image is current: an empty one would tell them that their topics are gone.
         if await _first_of(node.registered(), stop.wait()):
             await node.kafka.start(parse_address("kafka_listen", config.kafka_listen))
+            # Not before: what the cluster needs to begin would wait. Whatever is asked first compiles its own.
+            threading.Thread(target=_compile_codecs, name="compile codecs", daemon=True).start()
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)

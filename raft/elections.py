@@ -25,6 +25,7 @@ class Elections:
         self._round: _PreVoteRound | None = None
         self._counted: tuple[int, set[int]] = (0, set())
         self._gone: set[int] = set()
+        self._met: set[int] = set()  # in this life
         self._heard: tuple[int, float] | None = None
 
     def on_leader_heard(self, leader: int, now: float) -> None:
@@ -36,6 +37,13 @@ class Elections:
 
     def on_connected(self, peer: int) -> None:
         self._gone.discard(peer)
+        self._met.add(peer)
+
+    def may_begin(self) -> bool:
+        """Whether it is time to see if there is a leader, once after a start: enough voters are there for an election, and none
+        has shown itself. Where there is one, they refuse their pre-votes.
+        """
+        return self._heard is None and len(self._met) == len(self._voters) // 2
 
     def last_heard_leader(self) -> int | None:
         return self._heard[0] if self._heard else None

@@ -83,6 +83,8 @@ class Engine(Voter):
         self._followers.probe(peer)
         self._SyncObj__onNodeConnected(Node(peer))
         self._send_soon = True  # a follower that comes back must hear its leader before it thinks of an election
+        if not self.is_leader and self._elections.may_begin():
+            self._stand_early()
 
     def peer_disconnected(self, peer: int, *, process_gone: bool) -> None:
         self._SyncObj__onNodeDisconnected(Node(peer))

@@ -76,7 +76,9 @@ def test_the_same_seed_runs_the_same_way() -> None:
 def _trace(seed: int) -> list[tuple[float, int, int, bytes]]:
     cluster = Cluster(3, seed=seed).start_all()
     trace = []
-    for _ in range(150):
+    for number in range(150):
+        if number == 50:
+            cluster.isolate(cluster.leaders()[0])  # who follows is a matter of chance
         cluster.tick(seconds=0.02)
         for (source, destination), queue in sorted(cluster.links.queues.items()):
             trace += [(cluster.clock.now(), source, destination, frame) for frame in queue]

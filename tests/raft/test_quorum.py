@@ -186,6 +186,26 @@ def test_a_dead_leader_is_replaced_at_once(size: int, seed: int) -> None:
     assert len(cluster.leaders()) == 1
 
 
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cluster_that_starts_has_a_leader_at_once(size: int, seed: int) -> None:
+    """No election timeout has to pass where a majority has met and none of it knows a leader."""
+    cluster = Cluster(size, seed=seed)
+    starts = list(cluster.voters)
+    random.Random(seed).shuffle(starts)
+    majority = size // 2 + 1
+    for voter in starts[:majority]:
+        cluster.start(voter)
+    cluster.run(0.4, step_s=0.01)
+    (leader,) = cluster.leaders()
+    term = cluster.nodes[leader].status().term
+    for voter in starts[majority:]:  # who comes later finds it, and leaves it there
+        cluster.start(voter)
+        cluster.run(0.4, step_s=0.01)
+    assert cluster.leaders() == [leader]
+    assert {cluster.nodes[voter].status().term for voter in cluster.voters} == {term}
+
+
 def test_one_voter_that_believes_the_leader_dead_changes_nothing() -> None:
     """The others hear the leader and keep it; the doubter comes back."""
     cluster = led_by_one()
