@@ -137,7 +137,10 @@ class NodeConfig:
         kafka="log.cleaner.dedupe.buffer.size",
     )
     checkpoint_interval_bytes: int = setting(
-        "Bytes of log between two index checkpoints; a crash scans at most so much per partition.", 16 << 20, least=4096
+        "Bytes of a partition's log between two checkpoints of its index and producers; the next start reads what is behind. "
+        "What is written is in a checkpoint after some 5 s in any case.",
+        16 << 20,
+        least=4096,
     )
 
     group_min_session_timeout_ms: int = of_coordinators("group.min.session.timeout.ms")

@@ -19,6 +19,7 @@ from quorumlog.partitions.results import Appended
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 
+from .derived_saver import DerivedSaver
 from .flusher import Flusher
 from .tasks import Tasks
 from .waits import OffsetWaits, ReadWaits
@@ -88,6 +89,7 @@ class Replicas:
         self.partitions: dict[TopicPartition, Partition] = {}
         self.by_id: dict[PartitionKey, Partition] = {}
         self.flusher = Flusher(store, clock, flush_worker, tasks, on_flushed=self._on_flushed)
+        self._derived = DerivedSaver(tasks)
         self._tasks = tasks
         self.committed = OffsetWaits()
         self.flushed = OffsetWaits()
@@ -298,6 +300,7 @@ class Replicas:
     def _detach(self, partition: Partition, error: ClusterError) -> None:
         partition.retire()
         self.flusher.forget(partition)
+        self._derived.forget(partition)
         self.committed.fail(partition.tp, error)
         self.flushed.fail(partition.tp, error)
         self.reads.wake(partition.tp)
@@ -339,8 +342,10 @@ class Replicas:
         elif self.leaders is not None:
             self.leaders.acknowledge(partition)
         # What is being deleted gets no other round: its files would go in the middle of it.
-        if partition.dirty and self.by_id.get((partition.topic_id, partition.tp.partition)) is partition:
-            self.flusher.mark(partition)
+        if self.by_id.get((partition.topic_id, partition.tp.partition)) is partition:
+            self._derived.mark(partition)
+            if partition.dirty:
+                self.flusher.mark(partition)
 
     # --- care
 
@@ -370,5 +375,6 @@ class Replicas:
     async def close(self) -> None:
         """A clean end: everything synced and checkpointed, so that the next start scans nothing."""
         await self.flusher.close()
+        await self._derived.close()
         for partition in self.by_id.values():
             partition.close()

@@ -43,6 +43,7 @@ from .swap import PendingSwap
 LOGS_DIRECTORY = "logs"
 OPEN_SEGMENTS_MAX = 8  # files of rolled segments kept open for readers
 SNAPSHOTS_KEPT = 4
+SNAPSHOT_WORTH_BYTES = 1_000  # of new log for each producer in a snapshot, each of which takes some 150 bytes there
 _TOPIC_NAME_MAX = 180  # a file name has at most 255 bytes, and the topic id already tells topics apart
 
 
@@ -376,15 +377,20 @@ class Log:
 
     def after_flush(self, flushed_offset: int) -> None:
         """Everything below is durable: let the store have what is known of it."""
-        batch = WriteBatch()
-        if self.index.pending_count >= BLOCK_ENTRIES:
-            self.index.drain(batch, below=flushed_offset)
         if self.is_checkpoint_due:
-            self.index.drain(batch, below=flushed_offset, all_entries=True)
-            self.put_snapshot(batch, self.end_offset)
-        if batch:
+            self.save_derived(flushed_offset)
+        elif self.index.pending_count >= BLOCK_ENTRIES:
+            batch = WriteBatch()
+            self.index.drain(batch, below=flushed_offset)
             self.store.write(batch)
         self._close_retired()
+
+    def save_derived(self, flushed_offset: int) -> None:
+        """Let the store have what a start would otherwise read the log's end for."""
+        batch = WriteBatch()
+        self.index.drain(batch, below=flushed_offset, all_entries=True)
+        self.put_snapshot(batch, self.end_offset)
+        self.store.write(batch)
 
     def put_final(self, batch: WriteBatch) -> None:
         """All that the next start needs to scan nothing. Everything must be synced."""
@@ -437,6 +443,11 @@ class Log:
     @property
     def is_checkpoint_due(self) -> bool:
         return self._bytes_since_snapshot >= self._checkpoint_interval_bytes
+
+    @property
+    def is_worth_saving(self) -> bool:
+        """Whether reading what no snapshot covers yet would cost a start more than the next snapshot costs now."""
+        return self._bytes_since_snapshot > len(self.producers) * SNAPSHOT_WORTH_BYTES
 
     @property
     def active(self) -> Segment:

@@ -653,6 +653,11 @@ class Partition:
             return False
         return self._replica.on_flushed(self._synced_offset)
 
+    def save_derived(self) -> None:
+        """Spare the next start what it would read the end of the log for, if that is worth it."""
+        if not self._is_closed and self.damage is None and self._log.is_worth_saving:
+            self._log.save_derived(self._synced_offset)
+
     # --- care
 
     def apply_retention(self, wall_ms: int) -> int:

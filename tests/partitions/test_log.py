@@ -1,19 +1,21 @@
 """A log on one node: append, read, flush, crash, recover, against a list of batches."""
 
 import random
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
 from quorumlog.host.ports import StorageError
+from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.partitions.flush import sync_together
 from quorumlog.partitions.partition import Partition
 from quorumlog.partitions.renewal import renew_unpromised
 from quorumlog.partitions.segment import Segment
 from quorumlog.wire.batches import HEADER_SIZE, read_header
 from quorumlog.wire.errors import ClusterError, ErrorCode
-from tests.partitions.stage import Host, batch_of, joined, send, stored
+from tests.partitions.stage import SETTINGS, Host, batch_of, joined, send, stored
 from tests.sim.disk import SimDisk
 
 
@@ -145,6 +147,28 @@ def test_missing_tail_below_the_checkpoint_is_damage() -> None:
     assert again.damage.offset == 0
 
 
+@pytest.mark.parametrize("producers", [0, 1])
+def test_what_was_saved_is_not_read_again_after_a_crash(producers: int) -> None:
+    """Only the batches behind it are, and what they say of producers is known with the rest."""
+    host = Host(config=TopicConfig(index_interval_bytes=100), settings=replace(SETTINGS, checkpoint_interval_bytes=1 << 20))
+    partition = host.leader()
+
+    def write(first: int, last: int) -> None:
+        for number in range(first, last):
+            send(partition, [b"x" * 300], **({"producer_id": 5, "base_sequence": number} if producers else {}))
+        host.flush(partition)
+
+    write(0, 50)
+    partition.save_derived()
+    write(50, 53)
+    host.crash(power=False)
+    again = host.open()
+    assert again.log_end_offset == 53
+    assert 3 <= again.recovery.batches <= 4  # from the last batch that the index knows
+    known = [(producer_id, state.last_sequence) for producer_id, state in again.known_producers()]
+    assert known == [(5, 52)] * producers
+
+
 def test_name_of_a_segment_that_a_dead_process_made_is_synced() -> None:
     """Found by seed 22475: it rolled and died, the next one appended and synced, and the power went."""
     run(
@@ -177,6 +201,7 @@ STEPS = st.lists(
         st.tuples(st.just("truncate"), st.integers(0, 30)),
         st.tuples(st.just("delete"), st.integers(0, 30)),
         st.tuples(st.just("roll")),
+        st.tuples(st.just("save")),
         st.tuples(st.just("reopen")),
         st.tuples(st.just("crash"), st.booleans()),
         st.tuples(st.just("failing sync"), st.sampled_from(["flush", "truncate", "open"]), st.integers(0, 30), st.booleans()),
@@ -222,6 +247,8 @@ def run(host: Host, steps: list[tuple]) -> None:
                 twin.start = partition.log_start_offset
             case ("roll",) if partition._log.active.size:
                 partition._log.roll(2000)
+            case ("save",):
+                partition.save_derived()
             case ("reopen",) if flush is None:
                 partition.close()
                 partition = host.open()
