@@ -11,6 +11,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
 
+from quorumlog.partitions.dedup import Dedup
 from quorumlog.partitions.partition import Role
 
 from .listener import KafkaListener
@@ -85,11 +86,30 @@ class Metrics:
             self._counter("compaction.failures", "Compactions that came to nothing", lambda: [Observation(compactor.failures)])
             self._counter("compaction.read", "Bytes that went in", lambda: [Observation(compactor.bytes_read)], unit="By")
             self._counter("compaction.kept", "Bytes that came out", lambda: [Observation(compactor.bytes_kept)], unit="By")
+        self._register_dedup()
         for mark in ("log_end_offset", "high_watermark", "log_start_offset"):
             self._gauge(f"partition.{mark}", f"The {mark.replace('_', ' ')} of each partition", lambda mark=mark: [
                 Observation(getattr(partition, mark), {"topic": partition.tp.topic, "partition": partition.tp.partition})
                 for partition in replicas.by_id.values()
             ])  # type: ignore[misc]  # fmt: skip
+
+    def _register_dedup(self) -> None:
+        """Of partitions whose topic drops events that come again; what is counted begins with 0 where a partition is opened."""
+
+        def of_each(read: Callable[[Dedup], int]) -> list[Observation]:
+            return [
+                Observation(read(partition.dedup), {"topic": partition.tp.topic, "partition": partition.tp.partition})
+                for partition in self._services.replicas.by_id.values()
+                if partition.dedup is not None
+            ]
+
+        self._gauge("dedup.ids", "Event ids that are remembered", lambda: of_each(lambda dedup: len(dedup.ids)))
+        self._counter("dedup.dropped", "Records that came again", lambda: of_each(lambda dedup: dedup.dropped))
+        self._counter(
+            "dedup.forgotten_early",
+            "Event ids that had to make room within their window",
+            lambda: of_each(lambda dedup: dedup.ids.forgotten_early),
+        )
 
     def _register_listener(self) -> None:
         listener = self._listener
