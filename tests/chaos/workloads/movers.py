@@ -111,7 +111,10 @@ class Life:
 
     def _end(self, attempt: Attempt, ends: str) -> tuple[Outcome, bool]:
         offsets = [TopicPartition(self._source, partition, records[-1][0] + 1) for partition, records in self._batch.items()]
-        is_complete = self._client.commit_offsets(offsets, self._consumer.consumer_group_metadata())
+        try:
+            is_complete = self._client.commit_offsets(offsets, self._consumer.consumer_group_metadata())
+        except Unusable:
+            return Outcome.FAIL, False
         if ends == "leave":
             return Outcome.FAIL, False
         if ends == "abort" or not is_complete:

@@ -27,6 +27,9 @@ CALL_S = 3.0  # of one call to the client, which may be asked again
 REQUEST_S = 15.0
 BEGIN_S = 40.0
 END_S = 40.0
+# librdkafka 2.16 may never send the offsets again: when it asks who the group's coordinator is and hears an error, it relies on
+# the next change of a connection (`rd_kafka_coord_req_handle_FindCoordinator`). Only a fresh client helps.
+OFFSETS_S = 10.0
 
 
 class Unusable(Exception):
@@ -73,10 +76,12 @@ class Transactions:
         self._producer.flush(CALL_S)
 
     def commit_offsets(self, places: list[TopicPartition], group: Any) -> bool:
-        """Whether they are part of the transaction, so that it may commit."""
+        """Whether they are part of the transaction, so that it may commit. Raises Unusable if the client cannot even abort."""
         try:
-            self._again(lambda timeout: self._producer.send_offsets_to_transaction(places, group, timeout), END_S)
-        except KafkaException:
+            self._again(lambda timeout: self._producer.send_offsets_to_transaction(places, group, timeout), OFFSETS_S)
+        except KafkaException as error:
+            if not error.args[0].txn_requires_abort():
+                raise Unusable(str(error)) from error
             return False
         return True
 
