@@ -20,7 +20,7 @@ from quorumlog.checker.history import Operation, Outcome, Poll, Send
 
 from .groups import CLASSIC, settings_of
 from .record import Record
-from .transacting import Transactions, Unusable
+from .transacting import ConfluentTransactions, Unusable
 from .transactors import Attempt
 from .values import name_in, seal
 
@@ -40,7 +40,14 @@ class Life:
     callbacks come."""
 
     def __init__(
-        self, name: str, record: Record, client: Transactions, settings: Mapping[str, object], *, source: str, target: str
+        self,
+        name: str,
+        record: Record,
+        client: ConfluentTransactions,
+        settings: Mapping[str, object],
+        *,
+        source: str,
+        target: str,
     ) -> None:
         self._name = name
         self._record = record
@@ -150,7 +157,7 @@ class Mover(threading.Thread):
         self,
         name: str,
         record: Record,
-        connect: Callable[[], Transactions],
+        connect: Callable[[], ConfluentTransactions],
         *,
         bootstrap: str,
         group: str,

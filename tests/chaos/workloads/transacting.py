@@ -1,23 +1,26 @@
-"""A transactional producer of librdkafka, honest about what became of its transactions.
+"""Transactional producers of two libraries under one shape, honest about what became of their transactions.
 
 `fail` is a transaction whose commit was certainly never asked for: one that the application aborted or left; one of which a
-record failed, since librdkafka then refuses to commit without asking the coordinator (`rd_kafka_txn_op_commit_transaction`); and
-one whose producer had been shut out before it was to commit. Any other commit that was not answered well is `unknown`: the
-answer to it may have been lost, and a later one ("fenced") tells nothing of it.
+record failed, since librdkafka then refuses to commit without asking the coordinator (`rd_kafka_txn_op_commit_transaction`), and
+with aiokafka we do; and one whose producer had been shut out before it was to commit. Any other commit that was not answered
+well is `unknown`: the answer to it may have been lost, and a later one ("fenced") tells nothing of it.
 """
 
+import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
+import aiokafka
 import confluent_kafka
 from confluent_kafka import KafkaException, TopicPartition
 
 from quorumlog.checker.history import Outcome
 
-from .producing import REFUSED, Answer, OnAnswer
+from .loops import run_bounded
+from .producing import ATTEMPT_S, REFUSED, Answer, OnAnswer
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +33,42 @@ END_S = 40.0
 # librdkafka 2.16 may never send the offsets again: when it asks who the group's coordinator is and hears an error, it relies on
 # the next change of a connection (`rd_kafka_coord_req_handle_FindCoordinator`). Only a fresh client helps.
 OFFSETS_S = 10.0
+CLOSE_S = 1.0
 
 
 class Unusable(Exception):
     """The client could not begin: another instance may do better."""
 
 
-class Transactions:
-    """One instance of a transactional id; used by one thread. Its making shuts out whoever had the id before."""
+class Transactions(Protocol):
+    """One instance of a transactional id; used by one thread. Its making shuts out whoever had the id before, or raises
+    Unusable."""
 
-    def __init__(self, bootstrap: str, topic: str, transactional_id: str, *, timeout_s: float) -> None:
+    def begin(self) -> None:
         """Raises Unusable."""
+        ...
+
+    def send(self, partition: int, value: bytes, answered: OnAnswer) -> None:
+        """`answered` is called within this call or a later one, or never."""
+        ...
+
+    def flush(self) -> None:
+        """Let the brokers have what was sent, as far as they take it."""
+        ...
+
+    def commit(self) -> Outcome: ...
+
+    def abort(self) -> bool:
+        """Whether the client can go on."""
+        ...
+
+    def leave(self) -> None:
+        """As a process that dies: what is open stays open, what was not sent never is."""
+        ...
+
+
+class ConfluentTransactions:
+    def __init__(self, bootstrap: str, topic: str, transactional_id: str, *, timeout_s: float) -> None:
         self._topic = topic
         self._failed = False
         self._producer = confluent_kafka.Producer(settings_of(bootstrap, transactional_id, timeout_s), logger=logger)
@@ -50,7 +78,6 @@ class Transactions:
             raise Unusable(f"{transactional_id}: {error}") from error
 
     def begin(self) -> None:
-        """Raises Unusable."""
         self._failed = False
         try:
             self._producer.begin_transaction()
@@ -58,8 +85,6 @@ class Transactions:
             raise Unusable(str(error)) from error
 
     def send(self, partition: int, value: bytes, answered: OnAnswer) -> None:
-        """`answered` is called within this call or a later one, or never."""
-
         def on_delivery(error: Any, message: Any) -> None:
             self._failed |= error is not None
             answered(REFUSED if error is not None else Answer(Outcome.OK, partition, message.offset()))
@@ -72,7 +97,6 @@ class Transactions:
             answered(REFUSED)
 
     def flush(self) -> None:
-        """Let the brokers have what was sent, as far as they take it."""
         self._producer.flush(CALL_S)
 
     def commit_offsets(self, places: list[TopicPartition], group: Any) -> bool:
@@ -93,7 +117,6 @@ class Transactions:
         return Outcome.OK
 
     def abort(self) -> bool:
-        """Whether the client can go on."""
         try:
             self._again(self._producer.abort_transaction, END_S)
         except KafkaException:
@@ -101,7 +124,6 @@ class Transactions:
         return True
 
     def leave(self) -> None:
-        """As a process that dies: what is open stays open, what was not sent never is."""
         with contextlib.suppress(KafkaException):
             self._producer.purge()
 
@@ -130,3 +152,97 @@ def settings_of(bootstrap: str, transactional_id: str, timeout_s: float) -> dict
         "topic.metadata.refresh.interval.ms": 5000,
         "log_level": 0,
     }
+
+
+class AiokafkaTransactions:
+    """Its loop runs while it is used."""
+
+    def __init__(self, bootstrap: str, topic: str, transactional_id: str, *, timeout_s: float) -> None:
+        self._topic = topic
+        self._sent: list[asyncio.Future[Any]] = []
+        self._loop = asyncio.new_event_loop()
+        try:
+            self._run(self._start(bootstrap, transactional_id, timeout_s), BEGIN_S)
+        except Exception as error:  # of the library, or of the loop: it cannot begin
+            self._loop.close()
+            raise Unusable(f"{transactional_id}: {error!r}") from error
+
+    async def _start(self, bootstrap: str, transactional_id: str, timeout_s: float) -> None:
+        self._producer = aiokafka.AIOKafkaProducer(
+            bootstrap_servers=bootstrap,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=int(timeout_s * 1000),
+            linger_ms=2,
+            request_timeout_ms=int(REQUEST_S * 1000),
+            metadata_max_age_ms=5000,
+        )
+        try:
+            await self._producer.start()
+        except BaseException:
+            await self._stop()
+            raise
+
+    def begin(self) -> None:
+        self._sent = []
+        try:
+            self._run(self._producer.begin_transaction(), CALL_S)
+        except Exception as error:
+            raise Unusable(repr(error)) from error
+
+    def send(self, partition: int, value: bytes, answered: OnAnswer) -> None:
+        try:
+            sent = self._run(self._producer.send(self._topic, value, partition=partition), END_S)
+        except Exception as error:
+            sent = self._loop.create_future()
+            sent.set_exception(error)
+        self._sent.append(sent)
+        sent.add_done_callback(lambda done: answered(_answer_of(done, partition)))
+
+    def flush(self) -> None:
+        if self._sent:
+            self._run(asyncio.wait(self._sent, timeout=CALL_S), 2 * CALL_S)
+
+    def commit(self) -> Outcome:
+        """The library would commit what is left of a transaction of which a record failed."""
+        if self._sent:
+            self._run(asyncio.wait(self._sent, timeout=END_S), 2 * END_S)
+        if any(not sent.done() or sent.cancelled() or sent.exception() is not None for sent in self._sent):
+            return Outcome.FAIL
+        try:
+            self._run(self._producer.commit_transaction(), END_S)
+        except Exception:  # fenced, not answered in time: in each case it may have been done
+            return Outcome.UNKNOWN
+        return Outcome.OK
+
+    def abort(self) -> bool:
+        try:
+            self._run(self._producer.abort_transaction(), END_S)
+        except Exception:
+            return False
+        return True
+
+    def leave(self) -> None:
+        with contextlib.suppress(Exception):  # it is gone in any case
+            self._run(self._stop(), ATTEMPT_S)
+        self._loop.close()
+
+    async def _stop(self) -> None:
+        """Without the wait for what cannot be sent."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.wait([asyncio.ensure_future(self._producer.client.close()), *others], timeout=CLOSE_S)
+
+    def _run(self, work: Coroutine[Any, Any, Any], timeout_s: float) -> Any:
+        return run_bounded(self._loop, work, timeout_s)
+
+
+def _answer_of(done: "asyncio.Future[Any]", partition: int) -> Answer:
+    failed = done.cancelled() or done.exception() is not None
+    return REFUSED if failed else Answer(Outcome.OK, partition, done.result().offset)
+
+
+TRANSACTIONS: dict[str, Callable[..., Transactions]] = {
+    "confluent-kafka": ConfluentTransactions,
+    "aiokafka": AiokafkaTransactions,
+}

@@ -19,12 +19,13 @@ from .movers import Mover, not_once
 from .producing import Answer, ConfluentProducer
 from .readers import Reader
 from .record import Record, Sent
-from .transacting import Transactions
+from .transacting import TRANSACTIONS, ConfluentTransactions
 from .transactors import Transactor
 from .values import seal
 
 TRANSACTIONAL, MOVED = "transactional", "moved"
-WRITERS, MOVERS = 3, 2
+WRITERS = ("confluent-kafka", "confluent-kafka", "aiokafka")
+MOVERS = 2
 TRANSACTIONS_PER_S = 2.0  # of one writer, while nothing is in its way
 TIMEOUTS_S = (16.0, 60.0)  # librdkafka wants more than one request may take (`transacting.REQUEST_S`)
 ASK_S = 4.0
@@ -42,7 +43,7 @@ class TransactionalWork:
         self._record = record
         self._bootstrap = bootstrap
         self._partitions = range(partitions)
-        self.transactors = [self._transactor(number, partitions, seed) for number in range(WRITERS)]
+        self.transactors = [self._transactor(number, library, partitions, seed) for number, library in enumerate(WRITERS)]
         self.movers = [self._mover(number, seed) for number in range(MOVERS)]
         self.readers = [
             self._reader(topics[name], library, partitions, wanders=place == 1, rng=random.Random(f"{seed} {name} {place}"))
@@ -50,13 +51,13 @@ class TransactionalWork:
             for place, library in enumerate(libraries)
         ]
 
-    def _transactor(self, number: int, partitions: int, seed: int) -> Transactor:
+    def _transactor(self, number: int, library: str, partitions: int, seed: int) -> Transactor:
         rng = random.Random(f"{seed} transactor {number}")
         name = f"{self.source}-writer-{number}"
         return Transactor(
             name,
             self._record,
-            functools.partial(Transactions, self._bootstrap, self.source, name, timeout_s=TIMEOUTS_S[number % len(TIMEOUTS_S)]),
+            functools.partial(TRANSACTIONS[library], self._bootstrap, self.source, name, timeout_s=TIMEOUTS_S[number % 2]),
             functools.partial(CONSUMERS["confluent-kafka"], self._bootstrap, self.source, committed=True),
             topic=self.source,
             partitions=partitions,
@@ -69,7 +70,7 @@ class TransactionalWork:
         return Mover(
             f"mover of {self.source} m{number}",
             self._record,
-            functools.partial(Transactions, self._bootstrap, self.target, transactional_id, timeout_s=TIMEOUTS_S[0]),
+            functools.partial(ConfluentTransactions, self._bootstrap, self.target, transactional_id, timeout_s=TIMEOUTS_S[0]),
             bootstrap=self._bootstrap,
             group=self.group,
             source=self.source,
