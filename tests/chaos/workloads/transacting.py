@@ -30,8 +30,9 @@ CALL_S = 3.0  # of one call to the client, which may be asked again
 REQUEST_S = 15.0
 BEGIN_S = 40.0
 END_S = 40.0
-# librdkafka 2.16 may never send the offsets again: when it asks who the group's coordinator is and hears an error, it relies on
-# the next change of a connection (`rd_kafka_coord_req_handle_FindCoordinator`). Only a fresh client helps.
+# librdkafka 2.16 may not send the offsets for long: metadata does not list a node that is down, so it gives the node's connection
+# up for good, while its cache of groups' coordinators goes on naming that connection. It looks again when the connection to some
+# other node breaks or is made (`rd_kafka_coord_req_fsm`). A fresh client does better.
 OFFSETS_S = 10.0
 CLOSE_S = 1.0
 
