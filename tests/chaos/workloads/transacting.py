@@ -127,6 +127,7 @@ class ConfluentTransactions:
     def leave(self) -> None:
         with contextlib.suppress(KafkaException):
             self._producer.purge()
+            self._producer.flush(CLOSE_S)  # hands out what became of each record: who waits for it keeps the client alive
 
     def _again(self, call: Callable[[float], object], within_s: float) -> None:
         """Retriable errors are no answer yet."""
