@@ -8,6 +8,7 @@ cannot go on, or gets nothing for long, is replaced by a fresh one with the same
 """
 
 import contextlib
+import logging
 import random
 import threading
 import time
@@ -23,6 +24,8 @@ from .record import Record
 from .transacting import ConfluentTransactions, Unusable
 from .transactors import Attempt
 from .values import name_in, seal
+
+logger = logging.getLogger(__name__)
 
 MADE_OF = ">"
 ENDS = ("commit",) * 16 + ("abort",) * 3 + ("leave",)
@@ -190,6 +193,7 @@ class Mover(threading.Thread):
                 self._live(f"{self.name.rpartition(' ')[2]}.{lives}")
                 self._ending.wait(PAUSE_S)
         except BaseException as error:
+            logger.exception("%s broke", self.name)
             self.failure = error
 
     def _live(self, name: str) -> None:

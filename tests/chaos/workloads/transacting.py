@@ -8,7 +8,7 @@ well is `unknown`: the answer to it may have been lost, and a later one ("fenced
 
 import asyncio
 import contextlib
-import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -21,8 +21,6 @@ from quorumlog.checker.history import Outcome
 
 from .loops import run_bounded
 from .producing import ATTEMPT_S, REFUSED, Answer, OnAnswer
-
-logger = logging.getLogger(__name__)
 
 CALL_S = 3.0  # of one call to the client, which may be asked again
 # Longer than a node stands still. librdkafka speaks version 1 of transactions, in which nothing tells an EndTxn that was given up
@@ -72,7 +70,7 @@ class ConfluentTransactions:
     def __init__(self, bootstrap: str, topic: str, transactional_id: str, *, timeout_s: float) -> None:
         self._topic = topic
         self._failed = False
-        self._producer = confluent_kafka.Producer(settings_of(bootstrap, transactional_id, timeout_s), logger=logger)
+        self._producer = confluent_kafka.Producer(settings_of(bootstrap, transactional_id, timeout_s))
         try:
             self._again(self._producer.init_transactions, BEGIN_S)
         except KafkaException as error:
@@ -128,6 +126,10 @@ class ConfluentTransactions:
         with contextlib.suppress(KafkaException):
             self._producer.purge()
             self._producer.flush(CLOSE_S)  # hands out what became of each record: who waits for it keeps the client alive
+        last = [self._producer]
+        del self._producer
+        # Ending a client may take for ever, where it waits for a connection that it has given up.
+        threading.Thread(target=last.clear, daemon=True).start()
 
     def _again(self, call: Callable[[float], object], within_s: float) -> None:
         """Retriable errors are no answer yet."""
@@ -153,6 +155,7 @@ def settings_of(bootstrap: str, transactional_id: str, timeout_s: float) -> dict
         "reconnect.backoff.max.ms": 1000,
         "topic.metadata.refresh.interval.ms": 5000,
         "log_level": 0,
+        "log.queue": True,  # who is shut out says so at the highest level; nobody asks this queue
     }
 
 

@@ -5,6 +5,7 @@ id, or another takes it while the first goes on and asks to commit: it is shut o
 """
 
 import contextlib
+import logging
 import random
 import threading
 import time
@@ -18,6 +19,8 @@ from .producing import Answer
 from .record import Record
 from .transacting import Transactions, Unusable
 from .values import name_in, seal
+
+logger = logging.getLogger(__name__)
 
 ENDS = ("commit",) * 14 + ("abort",) * 3 + ("leave",) * 2 + ("usurp",)
 VALUES_MAX = 5  # to one partition
@@ -91,6 +94,7 @@ class Transactor(threading.Thread):
             while not self._reconnected() and time.monotonic() < self._deadline:  # shuts out, and so ends, what was left open
                 time.sleep(PAUSE_S)
         except BaseException as error:
+            logger.exception("%s broke", self.name)
             self.failure = error
         finally:
             self._drop()
