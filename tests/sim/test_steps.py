@@ -7,6 +7,7 @@ import pytest
 
 from tests.sim.clients.transaction_plan import draw_input, draw_transactions
 from tests.sim.plan import Fault, Options, Plan
+from tests.sim.run import draw_transactions_plan
 from tests.sim.steps import COORDINATOR, HERE, STEPS, Trap
 from tests.sim.world import World
 
@@ -41,3 +42,14 @@ def test_a_trap_strikes_once_when_enough_have_passed() -> None:
     trap = Trap("end received", to_pass=2, victim=HERE, power=False)
     told = [trap.springs(step) for step in ("end received", "marker sent", "end received", "end received", "end received")]
     assert told == [False, False, False, True, False]
+
+
+def test_every_step_is_drawn_for_somebody_to_fall_at() -> None:
+    """By either cause, in about half of the seeds; the others are spared."""
+    drawn = [[fault for fault in draw_transactions_plan(seed).faults if " at " in fault.kind] for seed in range(150)]
+    falls = [[fault for fault in faults if fault.kind.partition(" at ")[2] in STEPS] for faults in drawn]
+    assert {fault.kind for faults in falls for fault in faults} == {
+        f"{how} at {step}" for how in ("kill", "power") for step in STEPS
+    }
+    assert {fault.victim for faults in falls for fault in faults} == {HERE, COORDINATOR}
+    assert 40 < sum(not faults for faults in falls) < 110
