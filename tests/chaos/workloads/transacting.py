@@ -33,6 +33,9 @@ END_S = 40.0
 # other node breaks or is made (`rd_kafka_coord_req_fsm`). A fresh client does better.
 OFFSETS_S = 10.0
 CLOSE_S = 1.0
+# confluent-kafka raises a fatal error out of whichever call serves callbacks; a delivery callback that runs behind it makes that
+# a SystemError.
+FATAL = (KafkaException, SystemError)
 
 
 class Unusable(Exception):
@@ -91,12 +94,13 @@ class ConfluentTransactions:
         try:
             self._producer.produce(self._topic, value, partition=partition, on_delivery=on_delivery)
             self._producer.poll(0)
-        except (KafkaException, BufferError):
+        except (*FATAL, BufferError):
             self._failed = True
             answered(REFUSED)
 
     def flush(self) -> None:
-        self._producer.flush(CALL_S)
+        with contextlib.suppress(*FATAL):
+            self._producer.flush(CALL_S)
 
     def commit_offsets(self, places: list[TopicPartition], group: Any) -> bool:
         """Whether they are part of the transaction, so that it may commit. Raises Unusable if the client cannot even abort."""
@@ -109,23 +113,26 @@ class ConfluentTransactions:
         return True
 
     def commit(self) -> Outcome:
+        if self._failed:  # perhaps the client has never taken it, and would commit the rest
+            return Outcome.FAIL
         try:
             self._again(self._producer.commit_transaction, END_S)
-        except KafkaException:
+        except FATAL:
             return Outcome.FAIL if self._failed else Outcome.UNKNOWN
         return Outcome.OK
 
     def abort(self) -> bool:
         try:
             self._again(self._producer.abort_transaction, END_S)
-        except KafkaException:
+        except FATAL:
             return False
         return True
 
     def leave(self) -> None:
-        with contextlib.suppress(KafkaException):
-            self._producer.purge()
-            self._producer.flush(CLOSE_S)  # hands out what became of each record: who waits for it keeps the client alive
+        for _ in range(2):  # the second time if the first one met a fatal error
+            with contextlib.suppress(*FATAL):
+                self._producer.purge()
+                self._producer.flush(CLOSE_S)  # hands out what became of each record: who waits for it keeps the client alive
         last = [self._producer]
         del self._producer
         # Ending a client may take for ever, where it waits for a connection that it has given up.
