@@ -93,13 +93,13 @@ class TransactionalWork:
         """Until all that was written is moved, and no transaction is open in either topic; what is missing of that."""
         for transactor in self.transactors:
             transactor.finish(deadline)
-        complaints = join(self.transactors, deadline) or self._close_off(self.source, deadline)
+        complaints = join(self.transactors, deadline) + self._close_off(self.source, deadline)
         for mover in self.movers:
             mover.hurry()
-        complaints = complaints or self._all_moved(deadline)
+        complaints += self._all_moved(deadline)
         for mover in self.movers:
             mover.finish()
-        return complaints + join(self.movers, deadline) or self._close_off(self.target, deadline)
+        return complaints + join(self.movers, deadline) + self._close_off(self.target, deadline)
 
     def unmoved(self, operations: Sequence[Operation]) -> list[str]:
         return not_once(operations, self.source, self.target)
@@ -126,11 +126,12 @@ class TransactionalWork:
         )
 
     def _all_moved(self, deadline: float) -> list[str]:
-        ends = self._ends(self.source, "read_committed")
+        ends: dict[int, int] = {}
 
         def missing() -> str | None:
+            ends.update(ends or self._ends(self.source, "read_committed"))
             committed = self._asked("read_committed", self._committed)
-            return None if committed and committed == ends else f"{self.group} has moved {committed} of {ends}"
+            return None if ends and committed == ends else f"{self.group} has moved {committed} of {ends}"
 
         complaint = self._until(deadline, missing)
         return [complaint] if complaint else []
