@@ -18,7 +18,13 @@ from quorumlog.checker.offsets import find_misplaced
 from quorumlog.checker.operations import Operation
 from quorumlog.checker.polls import find_internal_poll_steps, find_poll_steps
 from quorumlog.checker.sends import find_internal_send_steps, find_send_steps
-from quorumlog.checker.visibility import count_unwritten, find_aborted_reads, find_precommitted_reads
+from quorumlog.checker.torn import find_torn
+from quorumlog.checker.visibility import (
+    count_unwritten,
+    find_aborted_reads,
+    find_intermediate_reads,
+    find_precommitted_reads,
+)
 
 __all__ = ["Anomaly", "Verdict", "check"]
 
@@ -39,8 +45,10 @@ def _judge(evidence: Evidence) -> Verdict:
     anomalies = [
         *find_lost_writes(evidence),
         *unseen,
+        *find_torn(evidence),
         *find_misplaced(evidence),
         *find_aborted_reads(evidence),
+        *find_intermediate_reads(evidence),
         *find_precommitted_reads(evidence),
         *find_internal_poll_steps(evidence),
         *poll_steps,

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 MEANINGS = {
     "lost-write": "a committed value lies before the last one that was read, and nobody read it",
     "unseen": "an acknowledged value that no reader found who started over and read to the end",
+    "torn-transaction": "of a transaction some values were read, and others were not found where they should be",
     "inconsistent-offsets": "two values at one offset",
     "duplicate": "one value at two offsets",
     "aborted-read": "a value was read whose write had failed (G1a)",
+    "intermediate-read": "a value was read before its transaction was asked to commit (G1b)",
     "precommitted-read": "an operation polled what it had itself sent",
     "int-poll-skip": "within one operation a reader jumped over records that are in the log",
     "int-nonmonotonic-poll": "within one operation a reader went backwards or stood still",

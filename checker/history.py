@@ -68,6 +68,8 @@ def to_json(operation: Operation) -> str:
         fields["keys"] = operation.keys
     if operation.rebalanced:
         fields["rebalanced"] = operation.rebalanced
+    if operation.ending is not None:
+        fields["ending"] = operation.ending
     return json.dumps(fields, ensure_ascii=False)
 
 
@@ -117,6 +119,7 @@ def _operation(line: Line) -> Operation:
         steps=_steps(line, kind),
         keys=_names(line, "keys"),
         rebalanced=_names(line, "rebalanced"),
+        ending=_ending(line, kind),
     )
 
 
@@ -126,6 +129,16 @@ def _require_times(line: Line) -> None:
         line.refuse("invoked", "a number of seconds")
     if completed is not None and not (is_number(completed) and completed >= invoked):
         line.refuse("completed", f'null or a number of seconds not before "invoked" ({invoked})')
+
+
+def _ending(line: Line, kind: str) -> float | None:
+    ending = line.fields.get("ending")
+    if ending is None:
+        return None
+    invoked, completed = line.fields["invoked"], line.fields.get("completed")
+    if kind != "txn" or not is_number(ending) or not invoked <= ending <= (ending if completed is None else completed):
+        line.refuse("ending", 'null, or, of a txn, a number of seconds between "invoked" and "completed"')
+    return ending
 
 
 def _names(line: Line, field: str) -> tuple[str, ...]:

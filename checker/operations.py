@@ -34,7 +34,8 @@ class Operation:
     """One thing that one process did, from its invocation to its completion (None if that never came).
 
     Times are seconds from any one start. `kind` is one of `history.KINDS`. `keys` is what assign and seek name, and the
-    topics of subscribe. `rebalanced` is what the group gave or took away while the operation ran.
+    topics of subscribe. `rebalanced` is what the group gave or took away while the operation ran. `ending` is when the client
+    of a txn asked for its commit, the first time; None if it never did, or nobody wrote it down.
     """
 
     process: int
@@ -45,3 +46,4 @@ class Operation:
     steps: tuple[Send | Poll, ...] = ()
     keys: tuple[str, ...] = ()
     rebalanced: tuple[str, ...] = ()
+    ending: float | None = None

@@ -1,4 +1,5 @@
-"""Reads of what should not be seen: of a failed write (aborted-read), of an operation's own send (precommitted-read)."""
+"""Reads of what should not be seen: of a failed write (aborted-read), of a transaction under way (intermediate-read), of an
+operation's own send (precommitted-read)."""
 
 from collections.abc import Iterator
 
@@ -16,6 +17,28 @@ def find_aborted_reads(evidence: Evidence) -> Iterator[Anomaly]:
             if reader is not None and evidence.writers[key][value] == writer:
                 message = f"{value!r} was read by operation {reader}, but its write, operation {writer}, had failed"
                 yield Anomaly("aborted-read", key, message, (writer, reader), (value,))
+
+
+def find_intermediate_reads(evidence: Evidence) -> Iterator[Anomaly]:
+    """Anomaly: intermediate-read, once for each value: who had read it when nobody had asked for the commit yet."""
+    endings = {place: operation.ending for place, operation in enumerate(evidence.history) if operation.ending is not None}
+    if not endings:
+        return
+    named: set[tuple[str, str]] = set()
+    for reader, operation in enumerate(evidence.history):
+        if operation.outcome is not Outcome.OK or operation.completed is None:
+            continue
+        for poll in polls_of(operation):
+            writers = evidence.writers.get(poll.key, {})
+            for offset, value in poll.records:
+                writer = writers.get(value, reader)
+                if operation.completed < endings.get(writer, operation.completed) and (poll.key, value) not in named:
+                    named.add((poll.key, value))
+                    read = (
+                        f"{value!r} at offset {offset} was read by operation {reader}, which was over at {operation.completed} s"
+                    )
+                    message = f"{read}; its transaction, operation {writer}, was not asked to commit before {endings[writer]} s"
+                    yield Anomaly("intermediate-read", poll.key, message, (writer, reader), (value,))
 
 
 def find_precommitted_reads(evidence: Evidence) -> Iterator[Anomaly]:

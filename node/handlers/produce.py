@@ -103,7 +103,8 @@ def _answer(services: Services, acks: int, timeout_ms: int, topics: list[TopicOu
         if refused is not None:  # the only way to tell a producer that expects no answer
             raise BadRequest(f"produce with acks=0: {refused}")
         return None
-    if any(outcome.stored is not None and not outcome.stored.done() for outcome in outcomes):
+    # Also where a wait is over: behind a coordinator's word it may have ended already, and with the leadership.
+    if any(outcome.stored is not None for outcome in outcomes):
         return _answer_when_stored(services, acks, timeout_ms, topics)
     return _response(services, topics)
 

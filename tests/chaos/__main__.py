@@ -30,7 +30,7 @@ from tests.chaos.schedule import Planned
 from tests.chaos.screen import Screen
 from tests.chaos.stage import Stage
 from tests.chaos.targets import Target, TargetError
-from tests.chaos.workloads import start
+from tests.chaos.workloads import WORKLOADS, start
 
 KEPT = ROOT / ".run" / "chaos"
 
@@ -39,6 +39,13 @@ def chosen_faults(_context: click.Context, _parameter: click.Parameter, text: st
     names = [name.strip() for name in text.split(",") if name.strip()]
     if unknown := sorted(set(names) - set(FAULTS)):
         raise click.BadParameter(f"{', '.join(unknown)}; there are {', '.join(FAULTS)}")
+    return names
+
+
+def chosen_workloads(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := sorted(set(names) - set(WORKLOADS)):
+        raise click.BadParameter(f"{', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
     return names
 
 
@@ -54,6 +61,9 @@ def node_settings(_context: click.Context, _parameter: click.Parameter, words: S
 @click.option("--target", "target_name", type=click.Choice(["local", "compose"]), default="local", show_default=True)
 @click.option("--faults", default="", callback=chosen_faults, help="Only these, separated by commas; by default all.")
 @click.option(
+    "--workloads", default="", callback=chosen_workloads, help="What clients do, separated by commas; by default everything."
+)
+@click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=node_settings, help="A setting of the local nodes."
 )
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Plot of the run, .html or .png.")
@@ -64,6 +74,7 @@ def main(
     seed: int | None,
     target_name: str,
     faults: Sequence[str],
+    workloads: Sequence[str],
     settings: Mapping[str, str],
     report: Path | None,
     record: bool,
@@ -80,7 +91,7 @@ def main(
     except TargetError as error:
         raise click.ClickException(f"NOT RUN: {error}") from error
     try:
-        result = run(target, seed=seed, minutes=minutes, faults=faults, report=report)
+        result = run(target, seed=seed, minutes=minutes, faults=faults, workloads=workloads, report=report)
     finally:
         target.close()
     if record:
@@ -102,7 +113,9 @@ def make_target(name: str, settings: Mapping[str, str]) -> Target:
     return LocalTarget({**SETTINGS, **settings})
 
 
-def run(target: Target, *, seed: int, minutes: float, faults: Sequence[str], report: Path | None) -> Result:
+def run(
+    target: Target, *, seed: int, minutes: float, faults: Sequence[str], workloads: Sequence[str], report: Path | None
+) -> Result:
     """One round from start to verdict. Raises TargetError if the cluster does not even start."""
     version, date = described_version(), datetime.datetime.now(datetime.UTC).date().isoformat()
     kept = KEPT / f"{target.name}-{seed}"
@@ -115,7 +128,7 @@ def run(target: Target, *, seed: int, minutes: float, faults: Sequence[str], rep
         target.start()
         stage = Stage(target)
         with HistoryWriter(kept / "history.jsonl") as history:
-            work = start(target.bootstrap, history=history, seed=seed)
+            work = start(target.bootstrap, history=history, seed=seed, kinds=workloads)
             screen.begin(work)
             course = Round(stage, work, screen).play(plan, minutes * 60)
         screen.doing("judging")

@@ -40,6 +40,7 @@ SETTINGS: Mapping[str, str] = {
     "auto_create_topics": "false",
     # Groups of chaos share few coordinators, and there are fewer replicas to look after.
     "offsets_topic_num_partitions": "4",
+    "transaction_state_log_num_partitions": "3",
     # Members that fall silent are noticed within the round.
     "group_consumer_min_session_timeout_ms": "6000",
     "group_consumer_session_timeout_ms": "6000",

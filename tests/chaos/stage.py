@@ -16,6 +16,7 @@ METADATA_TIMEOUT_S = 3.0  # of one try, which may have met a node that is cut of
 METADATA_TRIES_S = 20.0
 EXIT_TIMEOUT_S = 10.0
 POLL_S = 0.1
+TRANSACTIONS_TOPIC = "__transaction_state"
 
 
 class Disorder(Exception):
@@ -28,6 +29,8 @@ class Role(StrEnum):
     LEADER = "leader"
     """The node that leads most partitions."""
     CONTROLLER = "controller"
+    COORDINATOR = "coordinator"
+    """The node that coordinates some of the transactions."""
     RANDOM = "random"
 
 
@@ -94,8 +97,15 @@ class Stage:
                 return self.leader()
             case Role.CONTROLLER:
                 return self.target.active_controller()
+            case Role.COORDINATOR:
+                return self.coordinator(victim.number)
             case Role.RANDOM:
                 return self.living[victim.number % len(self.living)]
+
+    def coordinator(self, number: int) -> int:
+        """The leader of one of the partitions that hold the states of transactions; the busiest leader while there are none."""
+        leaders = [place.leader for place in self.places() if place.topic == TRANSACTIONS_TOPIC and place.leader >= 0]
+        return leaders[number % len(leaders)] if leaders else self.leader()
 
     def others(self, node: int) -> tuple[int, ...]:
         return tuple(other for other in self.target.nodes if other != node)

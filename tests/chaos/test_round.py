@@ -13,7 +13,7 @@ from tests.chaos.faults.damage import DamagedStore
 from tests.chaos.round import FAILOVER_S, Course, Round
 from tests.chaos.schedule import Planned
 from tests.chaos.screen import Screen
-from tests.chaos.stage import Disorder, Place, Stage
+from tests.chaos.stage import Disorder, Place, Role, Stage, Victim
 from tests.chaos.targets import TargetError
 from tests.chaos.workloads import Counts, WorkloadError
 from tests.chaos.workloads.record import Marks
@@ -201,6 +201,14 @@ def test_one_victim_must_not_hold_up_the_others(scene: Scene, silent_s: float, i
     assert (course.complaints == []) is is_fine
     silence = course.made[0].others_silence_s
     assert silence == pytest.approx(silent_s + 1.0, abs=0.2)  # the pause after the fault counts
+
+
+def test_the_coordinator_leads_states_of_transactions(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number picks one of its partitions; where there are none yet, it is the leader of most partitions."""
+    assert scene.stage.node_of(Victim(Role.COORDINATOR, 5)) == 1
+    states = [Place("__transaction_state", number, leader, (1, 2, 3), (1, 2, 3)) for number, leader in enumerate((3, 2, -1))]
+    monkeypatch.setattr(scene.stage, "places", lambda: [Place("orders", 0, 1, (1, 2, 3), (1, 2, 3)), *states])
+    assert [scene.stage.node_of(Victim(Role.COORDINATOR, number)) for number in (0, 1, 2)] == [3, 2, 3]
 
 
 def test_what_the_victim_led_may_stand_still(scene: Scene) -> None:

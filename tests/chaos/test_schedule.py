@@ -61,7 +61,7 @@ def test_what_is_drawn_varies_and_stays_in_bounds() -> None:
     """Over some seeds every choice is made: who is struck, how many lose power, short pauses and long ones, cuts and flips."""
     drawn = [planned for seed in range(30) for planned in draw(seed, seconds=300, names=EVERYTHING)]
     faults = {name: [one.fault for one in drawn if one.fault.name == name] for name in EVERYTHING}
-    assert {str(fault.victim) for fault in faults["kill"]} == {"leader", "controller", "random"}
+    assert {str(fault.victim) for fault in faults["kill"]} == {"leader", "controller", "coordinator", "random"}
     assert {fault.count for fault in faults["power-loss"]} == {1, 2, 3}
     assert {fault.stand_still for fault in faults["power-loss"]} == {True, False}
     assert {fault.kill for fault in faults["topics"]} == {True, False}

@@ -18,20 +18,25 @@ pytestmark = pytest.mark.process
 
 PARTITIONS = 2
 PROCESSES = {"unkeyed": 5, "idempotent": PARTITIONS + 2, "keyed": 4}
+TRANSACTIONAL = ("transactional", "moved")
 FINISH_S = 60.0
+TRANSACTIONS = 4  # processes: writers, and one mover at least
 
 
 class Watched(HistoryWriter):
-    """A history that tells which processes were acknowledged something."""
+    """A history that tells which processes were acknowledged something, and which have committed a transaction."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.acknowledged: set[int] = set()
+        self.committed: set[int] = set()
 
     def write(self, operation: Operation) -> None:
         super().write(operation)
         if operation.kind == "send" and operation.outcome is Outcome.OK:
             self.acknowledged.add(operation.process)
+        if operation.kind == "txn" and operation.outcome is Outcome.OK:
+            self.committed.add(operation.process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with LocalCluster(nodes=3) as cluster:
         with Watched(path) as history:
             running = start(cluster.bootstrap_servers, history=history, seed=1, partitions=PARTITIONS, records_per_s=2_000)
-            wait_for(lambda: len(history.acknowledged) == sum(PROCESSES.values()))
+            wait_for(lambda: len(history.acknowledged) == sum(PROCESSES.values()) and len(history.committed) >= TRANSACTIONS)
             running.finish(FINISH_S)
         for node in cluster.nodes:
             cluster.stop(node.node_id)
@@ -107,12 +112,29 @@ def test_each_process_does_one_thing_at_a_time(run: Run) -> None:
 
 def test_every_client_of_every_kind_works(run: Run) -> None:
     """All processes were acknowledged something, and two readers of each topic read all of it."""
-    processes = {topic.partition("-")[0]: processes_of(run, topic) for topic in run.running.topics}
+    processes = {topic.partition("-")[0]: processes_of(run, topic) for topic in plain_topics(run)}
     assert {kind: len(some) for kind, some in processes.items()} == PROCESSES
     readers = readers_of(run)
     assert {
-        len(readers[send.key, send.value]) for operation, send in sends_in(run.operations) if operation.outcome is Outcome.OK
+        len(readers[send.key, send.value])
+        for operation, send in sends_in(run.operations)
+        if operation.outcome is Outcome.OK and send.key.rpartition("-")[0] in plain_topics(run)
     } == {2}
+
+
+def plain_topics(run: Run) -> list[str]:
+    return [topic for topic in run.running.topics if not topic.startswith(TRANSACTIONAL)]
+
+
+def test_transactions_are_read_and_moved(run: Run) -> None:
+    """Writers and movers have committed, writers have read what others wrote, and each record was moved exactly once."""
+    source, moved = (next(topic for topic in run.running.topics if topic.startswith(name)) for name in TRANSACTIONAL)
+    committed = [operation for operation in run.operations if operation.kind == "txn" and operation.outcome is Outcome.OK]
+    shapes = {(frozenset(map(type, one.steps)), one.steps[-1].key.rpartition("-")[0]) for one in committed}
+    assert (frozenset({Send}), source) in shapes
+    assert (frozenset({Poll, Send}), source) in shapes
+    assert (frozenset({Poll, Send}), moved) in shapes
+    assert run.running.unprocessed(run.operations) == []
 
 
 def test_each_key_that_is_timed_was_heard_of(run: Run) -> None:

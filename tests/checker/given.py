@@ -5,6 +5,7 @@
     "2 txn fail x:c x:[1b] ~x"     a failed transaction of both, while x was rebalanced
     "2 assign ok x y"              keys (of subscribe: topics)
     "1 send unknown x:a @3..9"     invoked at 3 s, completed at 9 s; "@3.." never completed
+    "1 txn ok x:a @3..9 !8"        asked to commit at 8 s
 
 Without times an operation begins at its place in the history, in seconds, and lasts half a second.
 """
@@ -26,7 +27,8 @@ def _operation(line: str, place: int) -> Operation:
     process, kind, outcome, *words = line.split()
     times = next((word for word in words if word.startswith("@")), f"@{place}..{place + 0.5}")
     invoked, _, completed = times[1:].partition("..")
-    rest = [word for word in words if word[0] not in "@~"]
+    rest = [word for word in words if word[0] not in "@~!"]
+    ending = next((float(word[1:]) for word in words if word.startswith("!")), None)
     is_moving = kind in ("send", "poll", "txn")
     return Operation(
         process=int(process),
@@ -37,6 +39,7 @@ def _operation(line: str, place: int) -> Operation:
         steps=tuple(map(_step, rest)) if is_moving else (),
         keys=() if is_moving else tuple(rest),
         rebalanced=tuple(word[1:] for word in words if word.startswith("~")),
+        ending=ending,
     )
 
 

@@ -126,8 +126,12 @@ class Cluster:
         for _ in range(steps):
             self.step()
 
+    def settle(self) -> None:
+        """What is still under way comes to its end."""
+
     def read_all(self) -> None:
         """The final reads: everyone starts over and reads to the end."""
+        self.settle()
         for process in FINAL_READERS:
             for key, log in self.logs.items():
                 self.tell(process, "assign", Outcome.OK, keys=(key,))
@@ -140,8 +144,8 @@ def is_planter(process: int) -> bool:
     return process >= FIRST_PLANTER
 
 
-def clean_history(seed: int, steps: int = 60) -> list[Operation]:
-    cluster = Cluster(Random(seed))
+def clean_history(seed: int, steps: int = 60, make: Callable[[Random], Cluster] = Cluster) -> list[Operation]:
+    cluster = make(Random(seed))
     cluster.run(steps)
     cluster.read_all()
     return cluster.history
@@ -157,8 +161,8 @@ class Plant:
     may_imply: frozenset[str] = frozenset()
 
 
-def planted_history(seed: int, plant: Plant, steps: int = 60) -> list[Operation]:
-    cluster = Cluster(Random(seed))
+def planted_history(seed: int, plant: Plant, steps: int = 60, make: Callable[[Random], Cluster] = Cluster) -> list[Operation]:
+    cluster = make(Random(seed))
     process = next(cluster.planters)
     cluster.run(steps)
     for key in KEYS:  # every log is long enough to hold the anomaly

@@ -49,6 +49,60 @@ CASES = {
     "the reader's outcome is unknown": ("1 send fail x:a \n 2 poll unknown x:[0a]", CLEAN),
     "a failed send that was tried again under the same value": ("1 send fail x:a \n 1 send ok x:a@0 \n 2 poll ok x:[0a]", CLEAN),
     "a send of unknown outcome is read": ("1 send unknown x:a \n 2 poll ok x:[0a]", CLEAN),
+    # torn-transaction: a value of it was read, another is not where it should be
+    "of an unknown transaction half is there, and a reader who started over finds no more": (
+        "1 txn unknown x:a y:b \n 2 poll ok x:[0a] \n 2 assign ok y \n 2 poll ok y:[]",
+        "torn-transaction",
+    ),
+    "half of it in one key": (
+        "1 txn unknown x:a x:b@1 \n 3 send ok x:c@2 \n 2 poll ok x:[0a,2c]",
+        "lost-write torn-transaction int-poll-skip",
+    ),
+    "half of an acknowledged one": (
+        "1 txn ok x:a@0 y:b@0 \n 2 poll ok x:[0a] \n 2 assign ok y \n 2 poll ok y:[]",
+        "unseen torn-transaction",
+    ),
+    "half of it, of which the reader's outcome is unknown": (
+        "1 txn unknown x:a y:b \n 2 poll unknown x:[0a] \n 2 assign ok y \n 2 poll ok y:[]",
+        CLEAN,
+    ),
+    "nobody has looked for the other half": ("1 txn unknown x:a y:b \n 2 poll ok x:[0a]", CLEAN),
+    "somebody looked for it before anything was there": (
+        "2 assign ok y \n 1 txn unknown x:a y:b \n 2 poll ok y:[] \n 2 poll ok x:[0a]",
+        CLEAN,
+    ),
+    "somebody looked for it before the first half was read": (
+        "1 txn unknown x:a y:b @0..1 \n 3 assign ok y @2..3 \n 3 poll ok y:[] @4..5 \n 2 poll ok x:[0a] @2..6",
+        CLEAN,
+    ),
+    "an unknown one of which nothing is there": (
+        "1 txn unknown x:a y:b \n 2 assign ok x y \n 2 poll ok x:[] y:[]",
+        CLEAN,
+    ),
+    "of an aborted one half is there": (
+        "1 txn fail x:a y:b \n 2 poll ok x:[0a] \n 2 assign ok y \n 2 poll ok y:[]",
+        "aborted-read",
+    ),
+    "sends of one operation are no transaction": (
+        "1 send unknown x:a y:b \n 2 poll ok x:[0a] \n 2 assign ok y \n 2 poll ok y:[]",
+        CLEAN,
+    ),
+    "the other half was sent again by another, and lost": (
+        "1 txn unknown x:a y:b \n 3 txn ok y:b@0 \n 2 poll ok x:[0a] \n 2 assign ok y \n 2 poll ok y:[]",
+        "unseen",
+    ),
+    # intermediate-read: read before the commit was asked for
+    "a value is read before its transaction is asked to commit": (
+        "1 txn ok x:a@0 @0..9 !8 \n 2 poll ok x:[0a] @6..7",
+        "intermediate-read",
+    ),
+    "a value is read before a commit of which the end is unknown": (
+        "1 txn unknown x:a@0 @0.. !8 \n 2 poll ok x:[0a] @6..7",
+        "intermediate-read",
+    ),
+    "a value is read while the commit is under way": ("1 txn ok x:a@0 @0..9 !8 \n 2 poll ok x:[0a] @6..8", CLEAN),
+    "nobody wrote down when the commit was asked for": ("1 txn ok x:a@0 @0..9 \n 2 poll ok x:[0a] @6..7", CLEAN),
+    "it was read early, by one who aborted": ("1 txn ok x:a@0 @0..9 !8 \n 2 txn fail x:[0a] @6..7", CLEAN),
     # precommitted-read: an operation polls its own send
     "a transaction polls what it sent": ("1 txn ok x:a@0 x:[0a]", "precommitted-read"),
     "a transaction polls what it sent, then aborts": ("1 txn fail x:a@0 x:[0a]", "precommitted-read"),
@@ -62,7 +116,7 @@ CASES = {
     "the lost send had no known outcome": ("1 send unknown x:a@0 \n 1 send ok x:b@1 \n 2 poll ok x:[1b]", CLEAN),
     "the lost send had no known outcome, but another value of it was read": (
         "1 txn unknown x:a@0 y:c \n 1 send ok x:b@1 \n 2 poll ok x:[1b] y:[0c]",
-        "lost-write",
+        "lost-write torn-transaction",
     ),
     "the lost send failed": ("1 send fail x:a@0 \n 1 send ok x:b@1 \n 2 poll ok x:[1b]", CLEAN),
     "a duplicate far behind is no proof that readers came so far": (

@@ -8,6 +8,7 @@ from quorumlog.partitions.log import LOGS_DIRECTORY
 from quorumlog.wire.batches import HEADER, HEADER_SIZE, BatchHeader
 from tests.sim.machine import Machine
 from tests.sim.plan import Fault
+from tests.sim.steps import STEPS, Trap
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -18,6 +19,7 @@ SLOW_SYNC_S = (0.05, 0.4)
 LOSS = 0.2
 EPOCH_BYTES = range(12, 16)  # of a batch header
 WALL_JUMP_MS = 3_600_000
+PASSED_MAX = 5  # of the same step, until a trap strikes
 
 
 def strike(world: "World", fault: Fault) -> tuple[str, End]:
@@ -88,6 +90,17 @@ def _pause(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> E
 def _restart(world: "World", victim: Machine, _other: Machine, _fault: Fault) -> End:
     world.stop_and_start(victim)
     return lambda: None
+
+
+def _trap(step: str, *, power: bool) -> Callable[["World", Machine, Machine, Fault], End]:
+    """Whoever comes to the step dies there, or the coordinator does: the first time, or one of the next."""
+
+    def arm(world: "World", _victim: Machine, _other: Machine, fault: Fault) -> End:
+        trap = Trap(step, to_pass=int(fault.chance * PASSED_MAX), victim=fault.victim, power=power)
+        world.traps.append(trap)
+        return lambda: world.traps.remove(trap)
+
+    return arm
 
 
 # --- links
@@ -265,4 +278,6 @@ STRIKES: dict[str, Callable[["World", Machine, Machine, Fault], End]] = {
     "read error": _unreadable,
     "wipe": _wipe,
     "wall clock": _wall_clock,
+    **{f"kill at {step}": _trap(step, power=False) for step in STEPS},
+    **{f"power at {step}": _trap(step, power=True) for step in STEPS},
 }

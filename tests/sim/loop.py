@@ -99,6 +99,11 @@ class SimLoop(asyncio.BaseEventLoop):
         """The name of the process that runs now."""
         return self._process.name
 
+    @property
+    def running_node_id(self) -> int:
+        """-1 if it is no node's process."""
+        return self._process.node_id
+
     def time(self) -> float:
         """As the clock of the process that runs now shows it."""
         process = self._process

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from tests.sim.clients.group_plan import GroupsPlan
 from tests.sim.clients.plan import WorkloadPlan
 from tests.sim.clients.transaction_plan import TransactionsPlan
+from tests.sim.steps import COORDINATOR, HERE, STEPS
 
 FAULTS_BEGIN_S = 1.5  # the cluster has formed, the topics are there
 ROLES = ("leader", "controller", "any")
@@ -160,6 +161,20 @@ def _draw_fault(rng: random.Random, kind: str, heal_at_s: float) -> Fault:
 def _draw_time(rng: random.Random) -> float:
     """A moment, some time, or longer than any timeout."""
     return rng.choice((rng.uniform(0.0, 0.3), rng.uniform(0.3, 1.5), rng.uniform(1.0, 5.0)))
+
+
+def draw_falls(rng: random.Random, heal_at_s: float) -> tuple[Fault, ...]:
+    """Somebody falls at a step of a transaction's end; in every other run nobody does."""
+    return tuple(
+        Fault(
+            round(rng.uniform(FAULTS_BEGIN_S, heal_at_s - 0.5), 4),
+            f"{rng.choice(('kill', 'power'))} at {rng.choice(STEPS)}",
+            rng.choice((HERE, HERE, COORDINATOR)),
+            round(rng.uniform(0.5, 3.0), 4),
+            round(rng.random(), 6),
+        )
+        for _ in range(rng.choice((0, 0, 0, 1, 2, 4)))
+    )
 
 
 # --- scenes: faults that mean something together. Their times count from the scene's beginning.

@@ -12,7 +12,7 @@ from tests.sim.clients.plan import WorkloadPlan
 from tests.sim.clients.transaction_plan import draw_input, draw_transaction_settings, draw_transactions
 from tests.sim.clients.workload import draw_workload
 from tests.sim.invariants.sight import Violation
-from tests.sim.plan import Options, Plan, draw_faults, draw_options
+from tests.sim.plan import Options, Plan, draw_falls, draw_faults, draw_options
 from tests.sim.world import World
 
 FAULTS_LAST_S = (4.0, 10.0)
@@ -75,11 +75,12 @@ def draw_compaction_plan(seed: int) -> Plan:
 
 
 def draw_transactions_plan(seed: int) -> Plan:
-    """The same kinds of clusters and faults, with transactions."""
+    """The same kinds of clusters and faults, with transactions; and falls at the steps in which they end."""
     rng, plan = _draw_apart(seed, "transactions", draw_transaction_settings)
     transactions = draw_transactions(rng, plan.heal_at_s)
     workload = draw_input(rng, plan.options.nodes, transactions, plan.heal_at_s)
-    return replace(plan, workload=workload, transactions=transactions)
+    faults = tuple(sorted((*plan.faults, *draw_falls(rng, plan.heal_at_s)), key=lambda fault: fault.at_s))
+    return replace(plan, faults=faults, workload=workload, transactions=transactions)
 
 
 DRAWINGS: dict[str, Callable[[int], Plan]] = {

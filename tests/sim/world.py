@@ -21,6 +21,7 @@ from typing import Any
 from quorumlog.checker.analysis import check
 from quorumlog.checker.history import Operation, Outcome, Send
 from quorumlog.metadata.image import Image
+from quorumlog.metadata.internal_topics import TRANSACTIONS_TOPIC
 from tests.sim.clients.group_workload import GroupWorkload
 from tests.sim.clients.transaction_workload import TransactionWorkload
 from tests.sim.clients.workload import Hang, Workload
@@ -32,6 +33,7 @@ from tests.sim.loop import Process, SimLoop
 from tests.sim.machine import Machine
 from tests.sim.peers import SimNetwork
 from tests.sim.plan import Fault, Plan
+from tests.sim.steps import HERE, Trap, watched_steps
 from tests.sim.wire import SimWire
 
 START_WITHIN_S = 15.0
@@ -66,6 +68,8 @@ class World:
         self.history: list[Operation] = []
         self.events: deque[str] = deque(maxlen=EVENTS_KEPT)
         self.struck: Counter[str] = Counter()
+        self.traps: list[Trap] = []
+        self.sprung: Counter[str] = Counter()
         self.messages = 0
         self.in_sync_after_s = 0.0
         self._digest = hashlib.blake2b(digest_size=8)
@@ -87,7 +91,7 @@ class World:
 
     def run(self) -> None:
         """To the end. Raises Violation, Hang, Stuck or TimeoutError."""
-        with _without_collector(), _heard_logs(self):
+        with _without_collector(), _heard_logs(self), watched_steps(self.reach):
             try:
                 self.loop.run_until_complete(self._run())
             finally:
@@ -275,6 +279,38 @@ class World:
         del self._background[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
+
+    def reach(self, step: str) -> bool:
+        """The process that runs has come to a step of a transaction's end; whether a trap has killed it there."""
+        here = self.machines.get(self.loop.running_node_id)
+        if here is None or not here.is_up:
+            return False
+        for trap in self.traps:
+            if trap.springs(step):
+                self.sprung[step] += 1
+                victim = here if trap.victim == HERE else self._coordinator(here)
+                self.note(f"node {victim.node_id} falls as node {here.node_id} comes to: {step}")
+                self._fell(victim, power=trap.power)
+                return victim is here
+        return False
+
+    def _coordinator(self, otherwise: Machine) -> Machine:
+        """Who leads the first partition of the transactions' states."""
+        image = self.image()
+        state = None if image is None else image.partition(TRANSACTIONS_TOPIC, 0)
+        return otherwise if state is None else self.machines.get(state.leader, otherwise)
+
+    def _fell(self, machine: Machine, *, power: bool) -> None:
+        """In the middle of what some process does, perhaps its own: it is dead when that is over."""
+        if machine.process is None or machine.process.is_dead:
+            return
+        machine.process.is_paused = True
+        machine.node = None
+        self.loop.call_soon(self._kill, machine, power, context=self._outside)
+
+    def _kill(self, machine: Machine, power: bool) -> None:
+        machine.kill(power=power)
+        self.loop.call_later(RESTART_AFTER_S, self.ensure_up, machine)
 
     def on_rotten(self, machine: Machine, path: str) -> None:
         machine.is_damaged = True

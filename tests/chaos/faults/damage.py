@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from quorumlog.wire.batches import BatchError, iterate_headers
 from tests.chaos.faults.fault import Fault, Struck
@@ -223,9 +223,19 @@ def places_of_batches(segment: Path) -> list[range]:
     return places
 
 
+def _read_to(message: Message) -> int:
+    """Where reading goes on behind it. At the end the client says where that is: markers of transactions are no records."""
+    offset = int(message.offset() or 0)
+    error = message.error()
+    if error is None:
+        return offset + 1
+    return offset if error.code() == KafkaError._PARTITION_EOF else 0
+
+
 def read_through(bootstrap: str, place: Place) -> None:
     """Read a partition from its start to its present end, whoever leads it meanwhile. Raises Disorder if that takes long."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "log_level": 0, "group.id": "chaos", "enable.auto.commit": False})
+    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "group.id": "chaos", "enable.auto.commit": False}
+    consumer = Consumer({**settings, "isolation.level": "read_uncommitted", "enable.partition.eof": True})
     deadline = time.monotonic() + READ_TIMEOUT_S
     position, end = 0, -1
     try:
@@ -235,8 +245,7 @@ def read_through(bootstrap: str, place: Place) -> None:
                 raise Disorder(f"{place.key} cannot be read to its end within {READ_TIMEOUT_S:g} s: at {position} of {end}")
             if end < 0:
                 end = _end_of(consumer, place)
-            records = [message for message in consumer.consume(1000, 0.2) if message.error() is None]
-            position = max([position, *(int(record.offset() or 0) + 1 for record in records)])
+            position = max([position, *map(_read_to, consumer.consume(1000, 0.2))])
     finally:
         consumer.close()
 

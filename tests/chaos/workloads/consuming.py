@@ -31,19 +31,23 @@ class Consumer(Protocol):
     def poll(self, timeout_s: float) -> dict[int, list[Read]]: ...
 
     def ends(self, partitions: list[int], timeout_s: float) -> dict[int, int]:
-        """The high watermarks. Raises what the library raises if it cannot be told in time."""
+        """The high watermarks, or the last stable offsets if it reads what is committed.
+
+        Raises what the library raises if it cannot be told in time.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 class ConfluentConsumer:
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, committed: bool = False) -> None:
         self._topic = topic
         settings = {
             "bootstrap.servers": bootstrap,
             "group.id": "by-assignment",  # the client asks for one, and does not use it
             "enable.auto.commit": False,
+            "isolation.level": _isolation(committed),
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 200,
             "fetch.error.backoff.ms": 100,
@@ -80,11 +84,12 @@ class ConfluentConsumer:
 
 
 class KafkaPythonConsumer:
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, committed: bool = False) -> None:
         self._topic = topic
         self._consumer = kafka.KafkaConsumer(
             bootstrap_servers=bootstrap.split(","),
             group_id=None,
+            isolation_level=_isolation(committed),
             auto_offset_reset="earliest",
             fetch_max_wait_ms=200,
             max_poll_records=RECORDS_MAX,
@@ -114,18 +119,19 @@ class KafkaPythonConsumer:
 class AiokafkaConsumer:
     """Its loop runs while it is polled."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, committed: bool = False) -> None:
         self._topic = topic
         self._loop = asyncio.new_event_loop()
         try:
-            self._run(self._start(bootstrap), START_S)
+            self._run(self._start(bootstrap, _isolation(committed)), START_S)
         except BaseException:
             self._loop.close()
             raise
 
-    async def _start(self, bootstrap: str) -> None:
+    async def _start(self, bootstrap: str, isolation: str) -> None:
         self._consumer = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=bootstrap,
+            isolation_level=isolation,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=200,
             request_timeout_ms=int(REQUEST_S * 1000),
@@ -164,13 +170,17 @@ class AiokafkaConsumer:
         return run_bounded(self._loop, work, timeout_s)
 
 
+def _isolation(committed: bool) -> str:
+    return "read_committed" if committed else "read_uncommitted"
+
+
 def _by_partition(polled: Mapping[Any, list[Any]]) -> dict[int, list[Read]]:
     return {
         place.partition: [(one.offset, one.key, one.value) for one in records] for place, records in polled.items() if records
     }
 
 
-CONSUMERS: dict[str, Callable[[str, str], Consumer]] = {
+CONSUMERS: dict[str, Callable[..., Consumer]] = {
     "confluent-kafka": ConfluentConsumer,
     "kafka-python": KafkaPythonConsumer,
     "aiokafka": AiokafkaConsumer,

@@ -98,6 +98,28 @@ class Record:
             )
             self._history.write(Operation(process, "send", invoked, completed, outcome, steps))
 
+    def transacted(
+        self,
+        process: int,
+        invoked: float,
+        outcome: Outcome,
+        steps: Sequence[Send | Poll],
+        *,
+        asked: float | None,
+        rebalanced: Iterable[str] = (),
+    ) -> None:
+        """A transaction is over, as far as its client will ever know; `asked`: when it was to commit."""
+        sends = sum(isinstance(step, Send) for step in steps)
+        self._count(
+            sent=sends,
+            acknowledged=sends if outcome is Outcome.OK else 0,
+            failed=sends if outcome is Outcome.FAIL else 0,
+            unknown=sends if outcome is Outcome.UNKNOWN else 0,
+            read=sum(len(step.records) for step in steps if isinstance(step, Poll)),
+        )
+        operation = Operation(process, "txn", invoked, self.now(), outcome, tuple(steps), (), tuple(rebalanced), asked)
+        self._history.write(operation)
+
     def acknowledged(self, key: str) -> None:
         """An acknowledgment arrived just now."""
         if key in self._timed:
@@ -115,7 +137,8 @@ class Record:
         self._history.write(Operation(process, "poll", invoked, now, Outcome.OK, steps))
 
     def moved(self, process: int, kind: str, invoked: float, keys: Iterable[str]) -> None:
-        """A consumer was assigned keys, or sought to another place in them: `kind` is "assign" or "seek"."""
+        """A consumer was assigned keys, or sought to another place in them: `kind` is "assign", "seek", or "subscribe" with
+        a topic's name."""
         self._history.write(Operation(process, kind, invoked, self.now(), Outcome.OK, keys=tuple(keys)))
 
     def _count(self, **more: int) -> None:

@@ -16,10 +16,13 @@ from .group_members import Asker, GroupMember
 from .group_watch import GroupCounts
 from .groups import GROUPS, Group, GroupKind
 from .kinds import KINDS, Kind
+from .movers import Mover
 from .producing import PRODUCERS
 from .readers import Reader
 from .record import Counts, Marks, Record
 from .senders import Sender
+from .transactions import MOVED, TRANSACTIONAL, TransactionalWork
+from .transactors import Transactor
 
 RECORDS_PER_S = 900.0
 SEGMENT_BYTES = 1 << 20  # the least that Kafka takes: segments end within a short run
@@ -27,9 +30,11 @@ LED_WITHIN_S = 30.0
 CLOSE_S = 10.0
 SENDING_SHARE = 0.6  # of the time that finish has
 
-Client = Sender | Reader | GroupMember | Asker
+WORKLOADS = (*KINDS, TRANSACTIONAL)
 
-__all__ = ["KINDS", "Running", "WorkloadError", "start"]
+Client = Sender | Reader | GroupMember | Asker | Transactor | Mover
+
+__all__ = ["KINDS", "WORKLOADS", "Running", "WorkloadError", "start"]
 
 
 class WorkloadError(Exception):
@@ -47,27 +52,32 @@ def start(
     groups: Sequence[GroupKind] = GROUPS,
     records_per_s: float = RECORDS_PER_S,
 ) -> "Running":
-    """Make a topic for each kind (all of KINDS by default) on a healthy cluster and set its clients to work, and groups on them.
+    """Make a topic for each kind (all of WORKLOADS by default, of which `transactional` has two) on a healthy cluster and set its
+    clients to work, and groups on them.
 
     `seed` draws what is sent, how fast, and how readers wander; the topics' names are new each time. `records_per_s` is for
     all kinds together. Raises TimeoutError if the topics are not led within 30 s, and what confluent-kafka raises if the
     cluster refuses them.
     """
-    chosen = [KINDS[name] for name in kinds or KINDS]
+    names = kinds or WORKLOADS
     mark = secrets.token_hex(3)
-    topics = {f"{kind.name}-{mark}": kind for kind in chosen}
-    for topic in topics:
+    topics = {f"{name}-{mark}": KINDS[name] for name in names if name in KINDS}
+    transactional = {name: f"{name}-{mark}" for name in (TRANSACTIONAL, MOVED) if TRANSACTIONAL in names}
+    everything = [*topics, *transactional.values()]
+    for topic in everything:
         config = {"min.insync.replicas": str(min(2, replication_factor)), "segment.bytes": str(SEGMENT_BYTES)}
         config |= {"retention.ms": "-1", "retention.bytes": "-1"}
         create_topic(bootstrap, topic, partitions=partitions, replicas=replication_factor, config=config)
-    _wait_led(bootstrap, list(topics), partitions)
+    _wait_led(bootstrap, everything, partitions)
     timed = [f"{topic}-{number}" for topic, kind in topics.items() if kind.is_timed for number in range(partitions)]
-    running = Running(Record(history, timed=timed), list(topics))
+    running = Running(Record(history, timed=timed), everything)
     for topic, kind in topics.items():
         running.add(kind, topic, bootstrap=bootstrap, partitions=partitions, seed=seed, records_per_s=records_per_s / len(topics))
     for group in groups:
         for topic in (topic for topic, kind in topics.items() if kind.name == group.reads):
             running.add_group(group, topic, bootstrap=bootstrap, partitions=partitions, seed=seed)
+    if transactional:
+        running.add_transactions(transactional, bootstrap=bootstrap, partitions=partitions, seed=seed)
     running.begin()
     return running
 
@@ -93,6 +103,7 @@ class Running:
         self._senders: list[Sender] = []
         self._readers: list[Reader] = []
         self._groups: list[Group] = []
+        self._transactions: TransactionalWork | None = None
 
     def add(self, kind: Kind, topic: str, *, bootstrap: str, partitions: int, seed: int, records_per_s: float) -> None:
         """One kind's clients, which `begin` starts."""
@@ -131,6 +142,12 @@ class Running:
         rng = random.Random(f"{seed} {kind.protocol} group")
         self._groups.append(Group(kind, topic, bootstrap=bootstrap, partitions=partitions, rng=rng, now=self._record.now))
 
+    def add_transactions(self, topics: dict[str, str], *, bootstrap: str, partitions: int, seed: int) -> None:
+        """Writers and movers, which `begin` starts, and readers of both topics."""
+        work = TransactionalWork(topics, self._record, bootstrap=bootstrap, partitions=partitions, seed=seed)
+        self._transactions = work
+        self._readers += work.readers
+
     def begin(self) -> None:
         for thread in self._threads:
             thread.start()
@@ -166,7 +183,8 @@ class Running:
         sent_by, read_by = now + timeout_s * SENDING_SHARE, now + timeout_s
         for sender in self._senders:
             sender.finish(sent_by)
-        complaints = self._join(self._senders, sent_by + CLOSE_S)
+        complaints = self._transactions.end(self._join, sent_by) if self._transactions is not None else []
+        complaints += self._join(self._senders, sent_by + CLOSE_S)
         for reader in self._readers:
             reader.finish(read_by)
         for group in self._groups:
@@ -183,8 +201,10 @@ class Running:
             raise WorkloadError("; ".join(complaints))
 
     def unprocessed(self, operations: Sequence[Operation]) -> list[str]:
-        """Records of the history that were acknowledged, and that a group which reads them never processed."""
-        return [complaint for group in self._groups for complaint in group.watch.unprocessed(operations)]
+        """Records of the history that were acknowledged, and that a group which reads them never processed; and those that were
+        not moved exactly once."""
+        unprocessed = [complaint for group in self._groups for complaint in group.watch.unprocessed(operations)]
+        return unprocessed + (self._transactions.unmoved(operations) if self._transactions is not None else [])
 
     @property
     def group_counts(self) -> dict[str, GroupCounts]:
@@ -193,7 +213,8 @@ class Running:
 
     @property
     def _threads(self) -> list[Client]:
-        return [*self._readers, *self._senders, *(thread for group in self._groups for thread in group.threads)]
+        others = self._transactions.threads if self._transactions is not None else []
+        return [*self._readers, *self._senders, *(thread for group in self._groups for thread in group.threads), *others]
 
     @staticmethod
     def _join(threads: Sequence[Client], deadline: float) -> list[str]:

@@ -89,6 +89,20 @@ TRANSACTIONS: tuple[Mutant, ...] = (
         judge="unit",
     ),
     Mutant(
+        name="takes-an-ended-wait-for-a-commit",
+        breaks="A batch that waited for the coordinator's word is acknowledged when it is committed.",
+        needs="A leadership that goes between that word and the answer, some turns of the loop later.",
+        edits=(
+            edit(
+                "quorumlog.node.handlers.produce:_answer",
+                "0296c7839282",
+                ("outcome.stored is not None for", "outcome.stored is not None and not outcome.stored.done() for"),
+            ),
+        ),
+        seeds=len(UNIT_TESTS),
+        judge="unit",
+    ),
+    Mutant(
         name="forgets-aborts-in-recovery",
         breaks="A replica that was scanned after a crash knows the aborted transactions that its snapshot is behind.",
         needs="A crash behind a snapshot of the producers.",
