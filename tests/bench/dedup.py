@@ -1,4 +1,4 @@
-"""What it costs a leader to look for events that come again (`quorumlog.dedup.window.ms`): in one process, no disk, no network."""
+"""What it costs a leader to look for events that come again (`quorumlog.dedup.window.ms`): in one process, without disk."""
 
 import time
 
@@ -17,7 +17,7 @@ HOUR_MS = 3_600_000
 @click.option("--batches", default=300)
 @click.option("--batch-records", default=500)
 def command(batches: int, batch_records: int) -> None:
-    """The time to append a record of 100 bytes: with the setting off; with it on, for new events and for those that came before."""
+    """The time to append a record of 100 bytes: with the setting off; with it on, for new events and for repeated ones."""
 
     def built(number: int) -> bytes:
         ids = (b"event-%d" % (number * batch_records + place) for place in range(batch_records))

@@ -60,7 +60,7 @@ def test_a_batch_whose_leader_goes_before_its_answer_is_not_acknowledged() -> No
             asyncio.get_running_loop().call_soon(
                 waits.fail, TopicPartition("t", 0), ClusterError(ErrorCode.not_leader_or_follower, "led by another")
             )
-            return SimpleNamespace(duplicate=False, base_offset=5, last_offset=5, log_append_time_ms=-1, log_start_offset=0)
+            return SimpleNamespace(duplicate=False, answered_offset=5, last_offset=5, log_append_time_ms=-1, log_start_offset=0)
 
         partition = SimpleNamespace(
             tp=TopicPartition("t", 0),
