@@ -37,11 +37,19 @@ class Killer:
     strikes: list[str] = field(default_factory=list)
     error: BaseException | None = None
     ended: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
 
-    def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._run, daemon=True)
-        thread.start()
-        return thread
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Whatever it has killed is back then."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def wrong(self) -> list[str]:
+        return [] if self.error is None else [f"faults: {self.error!r}"]
 
     def _run(self) -> None:
         try:

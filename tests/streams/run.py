@@ -20,7 +20,9 @@ from tests.streams.lines import Work
 from tests.streams.reading import Reader
 
 PARTITIONS = 4
+FIRST = 200  # lines, that engines show by that they are at work
 TABLE_AGE_MS = 3_600_000  # so much older than the lines is the table: who joins by time has it before the first of them
+JOIN_TIMEOUT_S = 120.0
 STANDSTILL_S = 60.0
 STANDSTILLS_MAX = 3
 KEPT = {"min.insync.replicas": "2", "retention.ms": "-1"}
@@ -65,34 +67,27 @@ def say(started: float) -> Callable[[str], None]:
 
 def run(peer: Peer, kinds: Sequence[type[Engine]], work: Work, plan: Plan, directory: Path) -> Result:
     """Raises LackingError if an engine cannot run here."""
-    started = time.monotonic()
-    tell = say(started)
+    began = time.monotonic()
+    tell = say(began)
+    bootstrap = peer.bootstrap_servers
+    engines = [kind(Place(bootstrap, directory)) for kind in kinds]
+    courses = [Course(engine) for engine in engines]
+    feed = Feed(bootstrap, work, plan.seconds)
+    killer = Killer(peer, engines, random.Random(plan.seed), plan.kills, tell)
+    make_topics(bootstrap, engines)
+    fill_table(bootstrap, work)
     with ExitStack() as stack:
-        place = Place(peer.bootstrap_servers, directory)
-        engines = [kind(place) for kind in kinds]
-        make_topics(peer.bootstrap_servers, engines)
-        fill_table(peer.bootstrap_servers, work)
         for engine in engines:
             stack.callback(engine.close)
             engine.start()
-        feed = Feed(peer.bootstrap_servers, work, plan.seconds)
-        killer = Killer(peer, engines, random.Random(plan.seed), plan.kills, tell)
-        threads = [feed.start(), killer.start()]
-        courses = [Course(engine) for engine in engines]
-        wait(courses, peer.bootstrap_servers, feed, killer, len(work.lines), tell)
-        for thread in threads:
-            thread.join(120)
+        play(courses, bootstrap, feed, killer, tell)
         for course in courses:
             course.wrong += course.engine.stop()
-        tell("judging")
-        for course in courses:
-            judge(course, peer.bootstrap_servers, work)
-    wrong = (
-        feed.wrong()
-        + ([f"faults: {killer.error!r}"] if killer.error else [])
-        + [f"the cluster has logged: {line}" for line in peer.bugs()]
-    )
-    return Result(peer.name, plan.seed, work, courses, killer.strikes, feed.took_s, time.monotonic() - started, wrong)
+    tell("judging")
+    for course in courses:
+        judge(course, bootstrap, work)
+    wrong = feed.wrong() + killer.wrong() + [f"the cluster has logged: {line}" for line in peer.bugs()]
+    return Result(peer.name, plan.seed, work, courses, killer.strikes, feed.took_s, time.monotonic() - began, wrong)
 
 
 def make_topics(bootstrap: str, engines: Sequence[Engine]) -> None:
@@ -115,24 +110,32 @@ def fill_table(bootstrap: str, work: Work) -> None:
 
 
 class Feed:
-    """Produces the lines, spread evenly over some seconds."""
+    """Produces the lines: a few at once, the others spread evenly over some seconds, when all engines are at work."""
 
     def __init__(self, bootstrap: str, work: Work, seconds: float) -> None:
         self._producer = EventProducer(bootstrap, LINES, partitioner="murmur2")
-        self._work, self._seconds = work, seconds
+        self.work, self._seconds = work, seconds
         self.took_s = 0.0
-        self.ended = threading.Event()
+        self.at_work, self.ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._run, daemon=True)
-        thread.start()
-        return thread
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        """Only if it stands still for good is it not at its end soon."""
+        self._thread.join(JOIN_TIMEOUT_S)
 
     def _run(self) -> None:
-        started = time.monotonic()
-        for number, event in enumerate(self._work.events):
+        first, others = self.work.events[:FIRST], self.work.events[FIRST:]
+        for event in first:
             self._producer.send(*event)
-            early = started + self._seconds * number / len(self._work.events) - time.monotonic()
+        self._producer.flush()
+        self.at_work.wait()
+        started = time.monotonic()
+        for number, event in enumerate(others):
+            self._producer.send(*event)
+            early = started + self._seconds * number / len(others) - time.monotonic()
             if early > 0.01:
                 self._producer.poll(early)
         self._producer.flush()
@@ -140,23 +143,31 @@ class Feed:
         self.ended.set()
 
     def wrong(self) -> list[str]:
-        missing = len(self._work.events) - len(self._producer.promises.acknowledged)
+        missing = len(self.work.events) - len(self._producer.promises.acknowledged)
         return [f"{missing} lines were not acknowledged, for instance {self._producer.promises.failed}"] if missing else []
 
 
-def wait(courses: Sequence[Course], bootstrap: str, feed: Feed, killer: Killer, lines: int, tell: Callable[[str], None]) -> None:
-    """Until each engine has told of every line, or stands still for good. Dead instances are started again."""
-    watches = [Watch(course, bootstrap, lines, tell) for course in courses]
+def play(courses: Sequence[Course], bootstrap: str, feed: Feed, killer: Killer, tell: Callable[[str], None]) -> None:
+    """Until each engine has told of every line, or stands still for good."""
+    feed.start()
+    watches = [Watch(course, bootstrap, len(feed.work.lines), tell) for course in courses]
     try:
         while not all(watch.is_over for watch in watches):
             for watch in watches:
                 watch.look()
+            if not feed.at_work.is_set() and all(watch.is_at_work for watch in watches):
+                tell("all engines are at work")
+                feed.at_work.set()
+                killer.start()
             if feed.ended.is_set():
                 killer.ended.set()
     finally:
+        feed.at_work.set()
         killer.ended.set()
         for watch in watches:
             watch.close()
+    feed.join()
+    killer.join()
 
 
 class Watch:
@@ -166,6 +177,10 @@ class Watch:
         self._course, self._lines, self._tell = course, lines, tell
         self._readers = [Reader(bootstrap, topic) for topic in course.engine.outputs.values()]
         self._started = self._moved = time.monotonic()
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.is_over or all(reader.told for reader in self._readers)
 
     @property
     def is_over(self) -> bool:
