@@ -23,7 +23,7 @@ PARTITIONS = 4
 FIRST = 200  # lines, that engines show by that they are at work
 TABLE_AGE_MS = 3_600_000  # so much older than the lines is the table: who joins by time has it before the first of them
 JOIN_TIMEOUT_S = 120.0
-STANDSTILL_S = 60.0
+STANDSTILL_S = 25.0  # longer than any session, transaction or election takes here
 STANDSTILLS_MAX = 3
 KEPT = {"min.insync.replicas": "2", "retention.ms": "-1"}
 
