@@ -203,8 +203,8 @@ class Reader {
     for (const message of messages) {
       if (isStale()) return
       const wanted = this.found && partition === this.place.partition
-      const isNext = this.passesHoles || Number(message.offset) === this.from + this.found.length
-      if (wanted && isNext) this.found.push(recordOf(partition, message))
+      const isNext = wanted && (this.passesHoles || Number(message.offset) === this.from + this.found.length)
+      if (isNext) this.found.push(recordOf(partition, message))
       resolveOffset(message.offset)
     }
   }
