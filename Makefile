@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PACKAGES := $(patsubst %/py.typed,quorumlog.%,$(wildcard */py.typed))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test verify fix proto bench chaos sim clients compose-test clean
+.PHONY: help demo test verify fix proto bench chaos sim clients streams compose-test clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 20
@@ -41,6 +41,9 @@ sim: $(INSTALLED) ## whole clusters on virtual time, faults drawn from SEEDS=500
 
 clients: $(INSTALLED) ## what other programs that speak Kafka can do here; ONLY=java,kcat chooses, ARGS=--write writes docs/compatibility.md
 	$(BIN)/python -m tests.clients $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+streams: $(INSTALLED) ## Kafka Streams and Quix Streams count and join while nodes are killed; ARGS="--minutes 5 --rows 100000 --seed 7"
+	$(BIN)/python -m tests.streams $(ARGS)
 
 compose-test: $(INSTALLED) ## build the image, run three containers, kill the leader's, lose nothing
 	$(BIN)/python -m tests.compose $(ARGS)

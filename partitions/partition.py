@@ -348,11 +348,12 @@ class Partition:
         """What has to be asked of the coordinator before this transactional batch may be appended; None if nothing has: its
         transaction is open here already, it is refused anyway, or it repeats one that is stored.
         """
+        # Whether it is the next in sequence is seen when it is appended: what comes before it may be waiting for the same word.
         try:
             header = read_header(records)
             if self.role is not Role.LEADER or header.producer_id < 0 or self._is_in_transaction(header):
                 return None
-            if self._log.producers.check(header, self._wall_ms) is not None:
+            if self._log.producers.check(header, self._wall_ms, checks_sequence=False) is not None:
                 return None
         except BatchError:
             return None

@@ -1,8 +1,9 @@
-"""What the client programs stand on, downloaded once: Kafka's jars, the compiled Java client, kafkajs.
+"""What foreign programs stand on, downloaded once: Kafka's jars, compiled Java, kafkajs, Python packages that are not ours.
 
 ~/.cache/quorumlog-clients/jars/          from Maven Central, as java/jars.sha256 pins them
 ~/.cache/quorumlog-clients/classes-HASH/  java/*.java compiled
 ~/.cache/quorumlog-clients/npm-HASH/      `npm ci` on kafkajs/package-lock.json
+~/.cache/quorumlog-clients/venv-HASH/     a virtual environment with what a requirements.txt pins
 """
 
 import hashlib
@@ -13,10 +14,12 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+import venv
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
+JAVA = HERE / "java"  # *.java, and the jars.sha256 that they stand on
 MAVEN_CENTRAL = "https://repo1.maven.org/maven2"
 DOWNLOAD_TIMEOUT_S = 60
 JAVA_VERSION_MIN = 17
@@ -30,9 +33,9 @@ def cache_directory() -> Path:
     return Path(os.environ.get("QUORUMLOG_CLIENTS_CACHE") or "~/.cache/quorumlog-clients").expanduser()
 
 
-def pinned_jars() -> dict[str, str]:
-    """group:artifact:version -> sha256."""
-    lines = (HERE / "java" / "jars.sha256").read_text().splitlines()
+def pinned_jars(*sources: Path) -> dict[str, str]:
+    """group:artifact:version -> sha256: Kafka's, and what the jars.sha256 of other Java sources adds."""
+    lines = [line for source in (JAVA, *sources) for line in (source / "jars.sha256").read_text().splitlines()]
     return {name: digest for digest, name in (line.split() for line in lines)}
 
 
@@ -40,12 +43,12 @@ def kafka_version() -> str:
     return next(name.split(":")[2] for name in pinned_jars() if ":kafka-clients:" in name)
 
 
-def classpath() -> str:
+def classpath(*sources: Path) -> str:
     """All jars, there and checked. Raises LackingError."""
     directory = cache_directory() / "jars"
     directory.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(8) as pool:
-        paths = list(pool.map(lambda jar: _jar(directory, *jar), pinned_jars().items()))
+        paths = list(pool.map(lambda jar: _jar(directory, *jar), pinned_jars(*sources).items()))
     return os.pathsep.join(map(str, paths))
 
 
@@ -91,18 +94,33 @@ def java() -> str:
     return path
 
 
-def java_classes() -> Path:
-    """The Java client, compiled. Raises LackingError."""
+def java_classes(source: Path = JAVA) -> Path:
+    """The Java sources of a directory, compiled: by default the client. Raises LackingError."""
     compiler = shutil.which("javac")
     if compiler is None:
         raise LackingError("there is no javac (apt-get install default-jdk-headless)")
-    sources = sorted((HERE / "java").glob("*.java"))
-    digest = _sha256(b"".join(source.read_bytes() for source in sources) + (HERE / "java" / "jars.sha256").read_bytes())
-    directory = cache_directory() / f"classes-{digest[:16]}"
+    files = sorted(source.glob("*.java"))
+    pins = "".join(f"{name} {digest}\n" for name, digest in pinned_jars(source).items())
+    directory = cache_directory() / f"classes-{_sha256(b''.join(file.read_bytes() for file in files) + pins.encode())[:16]}"
     if not directory.exists():
-        command = [compiler, "-nowarn", "-cp", classpath(), "-d"]
-        _build(directory, lambda target: [*command, str(target), *map(str, sources)])
+        command = [compiler, "-nowarn", "-cp", classpath(source), "-d"]
+        _build(directory, lambda target: [*command, str(target), *map(str, files)])
     return directory
+
+
+def python(requirements: Path) -> str:
+    """The interpreter of a virtual environment with these packages, apart from the project's. Raises LackingError."""
+    name = f"venv-{sys.version_info.major}.{sys.version_info.minor}-{_sha256(requirements.read_bytes())[:16]}"
+    directory = cache_directory() / name
+
+    def install(target: Path) -> list[str]:
+        venv.create(target, with_pip=True)
+        interpreter = str(target / "bin" / "python")
+        return [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+
+    if not directory.exists():
+        _build(directory, install)
+    return str(directory / "bin" / "python")
 
 
 def node() -> str:

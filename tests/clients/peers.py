@@ -22,6 +22,7 @@ class Peer(Protocol):
     def __exit__(self, *error: Any) -> None: ...
     def kill(self, node_id: int) -> None: ...
     def start(self, node_id: int) -> None: ...
+    def log(self, node_id: int) -> str: ...
     def segments(self, topic: str, partition: int) -> list[Path]: ...
     def bugs(self) -> list[str]:
         """What the nodes have logged that only a mistake of theirs explains."""
@@ -47,6 +48,9 @@ class _Nodes:
 
     def start(self, node_id: int) -> None:
         self._cluster.start(node_id)
+
+    def log(self, node_id: int) -> str:
+        return self._cluster.log(node_id)
 
 
 class Quorumlog(_Nodes):

@@ -18,10 +18,10 @@ from tests.clients.catalogue import CLIENTS
 from tests.clients.driver import Client, NotSupported
 from tests.clients.matrix import Cell, Outcome
 from tests.clients.peers import Peer
-from tests.clients.scenarios import FaultScenario, Scenario, admin, faults, groups, records
+from tests.clients.scenarios import FaultScenario, Scenario, admin, faults, groups, records, transactions
 from tests.clients.stage import Stage, eventually
 
-SCENARIOS: list[Scenario] = [*records.SCENARIOS, *groups.SCENARIOS, *admin.SCENARIOS]
+SCENARIOS: list[Scenario] = [*records.SCENARIOS, *groups.SCENARIOS, *transactions.SCENARIOS, *admin.SCENARIOS]
 FAULT_SECTION = "faults"
 SIDE_BY_SIDE = 3
 # name -> section, what is done, the command before a tool's name, the version

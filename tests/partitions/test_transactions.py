@@ -129,6 +129,20 @@ def test_a_later_request_is_not_the_first_to_be_stored() -> None:
     assert refused(partition.append, second, acks=1, now=0.0, wall_ms=0, guard=late) is ErrorCode.out_of_order_sequence_number
 
 
+def test_a_second_request_waits_for_the_word_that_the_first_has_asked_for() -> None:
+    """Refused at once for its sequence, it would be told so after the first was acknowledged: its producer would see a gap."""
+    partition = Host().leader()
+    write(partition, [b"last"], producer_id=1)
+    end(partition, producer_id=1, commit=True, epoch=1, is_strict=True)
+    batches = [transactional([b"%d" % number], producer_id=1, epoch=1, sequence=number) for number in range(2)]
+    first, second = (partition.transaction_to_verify(one) for one in batches)
+    assert first is not None
+    assert second is not None
+    assert first[1] is second[1], "one question for both"
+    offsets = [partition.append(one, acks=1, now=0.0, wall_ms=0, guard=first[1]).base_offset for one in batches]
+    assert offsets == [2, 3]
+
+
 def test_words_are_forgotten_with_the_leadership_and_bounded() -> None:
     """A hostile producer makes up ids."""
     verifications = Verifications()

@@ -34,6 +34,7 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -62,6 +63,7 @@ public final class Client {
     private final Admin admin;
     private final Map<String, Member> members = new ConcurrentHashMap<>();
     private final Map<String, KafkaProducer<byte[], byte[]>> producers = new ConcurrentHashMap<>();
+    private final Map<String, Transactor> transactors = new ConcurrentHashMap<>();
 
     private Client(String bootstrap) {
         this.bootstrap = bootstrap;
@@ -125,6 +127,9 @@ public final class Client {
                 members.get(text(ask, "member")).order(consumer -> consumer.seek(place(ask), ask.get("offset").asLong()));
                 return null;
             case "leave": members.remove(text(ask, "member")).leave(); return null;
+            case "transactor": transactors.put(text(ask, "transactor"), new Transactor(text(ask, "transactional_id"))); return null;
+            case "transact": return transactors.get(text(ask, "transactor")).transact(ask);
+            case "read_committed": return readCommitted(ask);
             case "topics": return topics();
             case "create_topic": return createTopic(ask);
             case "delete_topic": return done(admin.deleteTopics(List.of(text(ask, "name"))).all());
@@ -362,6 +367,55 @@ public final class Client {
             Set<TopicPartition> sorted = new TreeSet<>(Comparator.comparing(TopicPartition::toString));
             sorted.addAll(places);
             return sorted.stream().map(place -> List.<Object>of(place.topic(), place.partition())).toList();
+        }
+    }
+
+    // --- transactions
+
+    private final class Transactor {
+        private final KafkaProducer<byte[], byte[]> producer;
+        private boolean begun;
+
+        Transactor(String id) {
+            producer = new KafkaProducer<>(settings(Map.of("transactional.id", id,
+                    "key.serializer", ByteArraySerializer.class, "value.serializer", ByteArraySerializer.class)));
+            producer.initTransactions();
+        }
+
+        Object transact(JsonNode ask) throws Exception {
+            if (!begun) {
+                producer.beginTransaction();
+                begun = true;
+            }
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (JsonNode record : ask.get("records")) {
+                int partition = record.get("partition").asInt();
+                sent.add(producer.send(new ProducerRecord<>(text(ask, "topic"), partition, null, bytes(record.get("value")))));
+            }
+            producer.flush();
+            places(sent);
+            JsonNode offset = ask.get("offset");
+            if (!offset.isNull()) {
+                TopicPartition place = new TopicPartition(offset.get(1).asText(), offset.get(2).asInt());
+                Map<TopicPartition, OffsetAndMetadata> offsets = Map.of(place, new OffsetAndMetadata(offset.get(3).asLong()));
+                producer.sendOffsetsToTransaction(offsets, new ConsumerGroupMetadata(offset.get(0).asText()));
+            }
+            if (ask.hasNonNull("end")) {
+                begun = false;
+                if (text(ask, "end").equals("commit")) {
+                    producer.commitTransaction();
+                } else {
+                    producer.abortTransaction();
+                }
+            }
+            return null;
+        }
+    }
+
+    private Object readCommitted(JsonNode ask) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer(Map.of("isolation.level", "read_committed"))) {
+            consumer.assign(List.of(place(ask)));
+            return records(consumer, ask.get("count").asInt()).stream().map(record -> record.get("value")).toList();
         }
     }
 

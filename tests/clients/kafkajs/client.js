@@ -158,7 +158,8 @@ class Member {
 
 // One partition, as the only member of a group of its own, which seeks: the library has no other way to read.
 class Reader {
-  constructor(topic, partition) {
+  constructor(topic, partition, passesHoles = false) {
+    this.passesHoles = passesHoles // where transactions end or were aborted
     this.place = { topic, partition }
     this.found = null
     this.consumer = kafka.consumer({
@@ -202,7 +203,8 @@ class Reader {
     for (const message of messages) {
       if (isStale()) return
       const wanted = this.found && partition === this.place.partition
-      if (wanted && Number(message.offset) === this.from + this.found.length) this.found.push(recordOf(partition, message))
+      const isNext = wanted && (this.passesHoles || Number(message.offset) === this.from + this.found.length)
+      if (isNext) this.found.push(recordOf(partition, message))
       resolveOffset(message.offset)
     }
   }
@@ -212,6 +214,29 @@ async function offsetsOf({ topic, partition }) {
   return (await (await admin()).fetchTopicOffsets(topic)).find((place) => place.partition === partition)
 }
 
+// A transactional producer; the library hands out an object for each transaction.
+class Transactor {
+  constructor(id) {
+    this.producer = kafka.producer({ transactionalId: id, idempotent: true, maxInFlightRequests: 1 })
+    this.transaction = null
+  }
+
+  async transact({ topic, records, offset, end }) {
+    this.transaction = this.transaction || (await this.producer.transaction())
+    if (records.length) await this.transaction.send({ topic, messages: records.map(messageOf), acks: -1 })
+    if (offset) {
+      const [consumerGroupId, name, partition, position] = offset
+      const topics = [{ topic: name, partitions: [{ partition, offset: String(position) }] }]
+      await this.transaction.sendOffsets({ consumerGroupId, topics })
+    }
+    if (!end) return
+    const transaction = this.transaction
+    this.transaction = null
+    await (end === 'commit' ? transaction.commit() : transaction.abort())
+  }
+}
+
+const transactors = new Map()
 const members = new Map()
 const resource = ({ type, name }) => {
   if (type === 'group') throw new Unsupported('kafkajs has no configs of a group')
@@ -254,6 +279,16 @@ const OPERATIONS = {
   async leave({ member }) {
     await members.get(member).leave()
     members.delete(member)
+  },
+  async transactor({ transactor, transactional_id: id }) {
+    const made = new Transactor(id)
+    await made.producer.connect()
+    transactors.set(transactor, made)
+  },
+  transact: (ask) => transactors.get(ask.transactor).transact(ask),
+  async read_committed({ topic, partition, count }) {
+    const [found] = await new Reader(topic, partition, true).read([[0, count]]) // committed records only, by default
+    return found.map(({ value }) => value)
   },
   async topics() {
     const { topics } = await (await admin()).fetchTopicMetadata()

@@ -20,6 +20,9 @@ Bytes are base64. A record is {"partition", "offset", "timestamp", "key", "value
     commit               member metadata                                                null
     seek                 member topic partition offset                                  null
     leave                member                                                         null
+    transactor           transactor transactional_id                                    null; whoever had the id is shut out
+    transact             transactor topic records offset end="commit" | "abort" | null  null
+    read_committed       topic partition count                                          [value], of the first so many
     topics                                                                              {name: partitions}
     create_topic         name partitions replicas configs                               null
     delete_topic         name                                                           null
@@ -39,4 +42,6 @@ Bytes are base64. A record is {"partition", "offset", "timestamp", "key", "value
     elect_leader         topic partition                                                null
 
 `flow` is one producer with acks=all whose values are "0", "1" and so on; `commit` commits what the member was given so far.
+`transact` begins a transaction, unless an `end` of null has left one open; `offset` is null, or [group, topic, partition, offset]
+to be committed with it.
 """

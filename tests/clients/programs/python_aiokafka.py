@@ -11,9 +11,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
-from tests.clients.programs.serving import Consumer, Program, Unsupported, serve
-from tests.cluster.libraries import Aiokafka, Message, Refused
+from tests.clients.programs.serving import Consumer, Program, Transactor, Unsupported, serve, text_of
+from tests.cluster.libraries import TIMEOUT_S, Aiokafka, Message, Refused
 
+PRODUCER_FENCED = 90
 ASSIGNORS = {"range": RangePartitionAssignor, "sticky": StickyPartitionAssignor}
 
 
@@ -59,6 +60,40 @@ class AiokafkaConsumer:
         self._loop.close()
 
 
+class AiokafkaTransactor:
+    """Runs its own loop while it is asked something."""
+
+    def __init__(self, bootstrap: str, transactional_id: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._producer = self._told(self._started(bootstrap, transactional_id))
+
+    @staticmethod
+    async def _started(bootstrap: str, transactional_id: str) -> aiokafka.AIOKafkaProducer:
+        producer = aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=transactional_id)
+        await producer.start()
+        return producer
+
+    def begin(self) -> None:
+        self._told(self._producer.begin_transaction())
+
+    def send(self, topic: str, message: Message) -> None:
+        self._told(self._producer.send_and_wait(topic, message.value, message.key, partition=message.partition))
+
+    def send_offset(self, group: str, topic: str, partition: int, offset: int) -> None:
+        self._told(self._producer.send_offsets_to_transaction({aiokafka.TopicPartition(topic, partition): offset}, group))
+
+    def end(self, *, commit: bool) -> None:
+        self._told(self._producer.commit_transaction() if commit else self._producer.abort_transaction())
+
+    def _told(self, work: Any) -> Any:
+        try:
+            return self._loop.run_until_complete(work)
+        except aiokafka.errors.ProducerFenced as error:  # of the library's own: it has no number
+            raise Refused(PRODUCER_FENCED, str(error)) from error
+        except aiokafka.errors.KafkaError as error:
+            raise Refused(error.errno, str(error)) from error
+
+
 class AiokafkaProgram(Program):
     def __init__(self, bootstrap: str) -> None:
         super().__init__()
@@ -75,6 +110,18 @@ class AiokafkaProgram(Program):
         if how["protocol"] != "classic" or (how.get("assignor") or "range") not in ASSIGNORS:
             raise Unsupported("aiokafka knows only the classic protocol, and no cooperative assignor")
         super().join(member, **how)
+
+    def make_transactor(self, transactional_id: str) -> Transactor:
+        return AiokafkaTransactor(self._bootstrap, transactional_id)
+
+    def read_committed(self, topic: str, partition: int, count: int) -> list[str | None]:
+        async def run() -> list[str | None]:
+            how = {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
+            async with aiokafka.AIOKafkaConsumer(bootstrap_servers=self._bootstrap, **how) as consumer:
+                consumer.assign([aiokafka.TopicPartition(topic, partition)])
+                return [text_of((await asyncio.wait_for(consumer.getone(), TIMEOUT_S)).value) for _ in range(count)]
+
+        return asyncio.run(run())
 
     def flow(self, topic: str, partitions: int, count: int, pause_ms: int) -> list[list[int]]:
         async def run() -> list[list[int]]:

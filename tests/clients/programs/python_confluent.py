@@ -2,16 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import ConsumerGroupTopicPartitions, ElectionType, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, ElectionType, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.clients.programs.serving import Consumer, Program, Unsupported, serve
+from tests.clients.programs.serving import Consumer, Program, Transactor, Unsupported, serve, text_of
 from tests.cluster.libraries import TIMEOUT_S, Confluent, Message, Refused
 
+PRODUCER_FENCED = 90
 TYPES = {"topic": ResourceType.TOPIC, "broker": ResourceType.BROKER, "group": ResourceType.GROUP}
 
 
@@ -48,6 +49,39 @@ class ConfluentConsumer:
         self._consumer.close()
 
 
+class ConfluentTransactor:
+    def __init__(self, settings: dict[str, Any], transactional_id: str) -> None:
+        self._settings = settings
+        self._producer = confluent_kafka.Producer(settings | {"transactional.id": transactional_id})
+        self._told(lambda: self._producer.init_transactions(TIMEOUT_S))
+
+    def begin(self) -> None:
+        self._told(self._producer.begin_transaction)
+
+    def send(self, topic: str, message: Message) -> None:
+        self._told(lambda: self._producer.produce(topic, message.value, message.key, message.partition))
+        self._producer.flush(TIMEOUT_S)
+
+    def send_offset(self, group: str, topic: str, partition: int, offset: int) -> None:
+        member = confluent_kafka.Consumer(self._settings | {"group.id": group})
+        places = [TopicPartition(topic, partition, offset)]
+        self._told(lambda: self._producer.send_offsets_to_transaction(places, member.consumer_group_metadata(), TIMEOUT_S))
+        member.close()
+
+    def end(self, *, commit: bool) -> None:
+        end = self._producer.commit_transaction if commit else self._producer.abort_transaction
+        self._told(lambda: end(TIMEOUT_S))
+
+    @staticmethod
+    def _told(action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except confluent_kafka.KafkaException as error:
+            code = error.args[0].code()
+            # librdkafka has a number of its own for it
+            raise Refused(PRODUCER_FENCED if code == KafkaError._FENCED else code, error.args[0].str()) from error
+
+
 class ConfluentProgram(Program):
     def __init__(self, bootstrap: str) -> None:
         super().__init__()
@@ -67,6 +101,12 @@ class ConfluentProgram(Program):
         if how.get("instance"):
             settings["group.instance.id"] = how["instance"]
         return ConfluentConsumer(self._settings | settings, topics)
+
+    def make_transactor(self, transactional_id: str) -> Transactor:
+        return ConfluentTransactor(self._settings, transactional_id)
+
+    def read_committed(self, topic: str, partition: int, count: int) -> list[str | None]:
+        return [text_of(message.value) for _, message in self.library.consume(topic, 0, count, partition)]  # its default
 
     def flow(self, topic: str, partitions: int, count: int, pause_ms: int) -> list[list[int]]:
         places: list[list[int]] = [[-1, -1] for _ in range(count)]

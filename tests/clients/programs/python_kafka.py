@@ -1,5 +1,6 @@
 """kafka-python: `python -m tests.clients.programs.python_kafka BOOTSTRAP`."""
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +12,8 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
-from tests.clients.programs.serving import Consumer, Program, Unsupported, serve
-from tests.cluster.libraries import KafkaPython, Message, Refused
+from tests.clients.programs.serving import Consumer, Program, Transactor, Unsupported, serve, text_of
+from tests.cluster.libraries import TIMEOUT_S, KafkaPython, Message, Refused
 
 ASSIGNORS = {"range": RangePartitionAssignor, "cooperative-sticky": CooperativeStickyAssignor}
 TYPES = {name: getattr(kafka.admin.ConfigResourceType, name.upper(), None) for name in ("topic", "broker", "group")}
@@ -52,6 +53,32 @@ class KafkaPythonConsumer:
         self._consumer.close()
 
 
+class KafkaPythonTransactor:
+    def __init__(self, bootstrap: Sequence[str], transactional_id: str) -> None:
+        self._producer = kafka.KafkaProducer(bootstrap_servers=bootstrap, transactional_id=transactional_id)
+        self._told(self._producer.init_transactions)
+
+    def begin(self) -> None:
+        self._told(self._producer.begin_transaction)
+
+    def send(self, topic: str, message: Message) -> None:
+        self._told(lambda: self._producer.send(topic, message.value, message.key, partition=message.partition).get(TIMEOUT_S))
+
+    def send_offset(self, group: str, topic: str, partition: int, offset: int) -> None:
+        offsets = {kafka.TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)}
+        self._told(lambda: self._producer.send_offsets_to_transaction(offsets, group))
+
+    def end(self, *, commit: bool) -> None:
+        self._told(self._producer.commit_transaction if commit else self._producer.abort_transaction)
+
+    @staticmethod
+    def _told(action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except kafka.errors.KafkaError as error:
+            raise Refused(error.errno, str(error)) from error
+
+
 class KafkaPythonProgram(Program):
     def __init__(self, bootstrap: str) -> None:
         super().__init__()
@@ -71,6 +98,18 @@ class KafkaPythonProgram(Program):
         if how["protocol"] != "classic":
             raise Unsupported("kafka-python knows only the classic protocol")
         super().join(member, **how)
+
+    def make_transactor(self, transactional_id: str) -> Transactor:
+        return KafkaPythonTransactor(self._bootstrap, transactional_id)
+
+    def read_committed(self, topic: str, partition: int, count: int) -> list[str | None]:
+        how = {"isolation_level": "read_committed", "auto_offset_reset": "earliest", "consumer_timeout_ms": int(TIMEOUT_S * 1000)}
+        consumer = kafka.KafkaConsumer(bootstrap_servers=self._bootstrap, **how)
+        try:
+            consumer.assign([kafka.TopicPartition(topic, partition)])
+            return [text_of(record.value) for record in itertools.islice(consumer, count)]
+        finally:
+            consumer.close()
 
     def flow(self, topic: str, partitions: int, count: int, pause_ms: int) -> list[list[int]]:
         producer = kafka.KafkaProducer(bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True)

@@ -66,6 +66,19 @@ class Consumer(Protocol):
     def close(self) -> None: ...
 
 
+class Transactor(Protocol):
+    """A transactional producer of some library, which has shut out whoever had its id before."""
+
+    def begin(self) -> None: ...
+
+    def send(self, topic: str, message: Message) -> None:
+        """Not acknowledged before the transaction ends."""
+        ...
+
+    def send_offset(self, group: str, topic: str, partition: int, offset: int) -> None: ...
+    def end(self, *, commit: bool) -> None: ...
+
+
 class Member:
     """Polls until it leaves; commits and seeks between two polls, because consumers belong to one thread."""
 
@@ -125,9 +138,14 @@ class Program:
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
+        self._transactors: dict[str, Transactor] = {}
+        self._begun: set[str] = set()
 
     def consumer(self, group: str, topics: Sequence[str], **how: Any) -> Consumer:
         """A new member: protocol, assignor, instance, session_ms."""
+        raise NotImplementedError
+
+    def make_transactor(self, transactional_id: str) -> Transactor:
         raise NotImplementedError
 
     def produce(self, topic: str, records: Sequence[Record], **how: Any) -> Any:
@@ -153,6 +171,22 @@ class Program:
 
     def leave(self, member: str) -> None:
         self._members.pop(member).leave()
+
+    def transactor(self, transactor: str, transactional_id: str) -> None:
+        self._transactors[transactor] = self.make_transactor(transactional_id)
+
+    def transact(self, transactor: str, topic: str, records: Sequence[Record], offset: Any, end: str | None) -> None:
+        producer = self._transactors[transactor]
+        if transactor not in self._begun:
+            producer.begin()
+            self._begun.add(transactor)
+        for record in records:
+            producer.send(topic, message_of(record))
+        if offset is not None:
+            producer.send_offset(*offset)
+        if end is not None:
+            self._begun.remove(transactor)
+            producer.end(commit=end == "commit")
 
     def topics(self) -> dict[str, int]:
         return self.library.topics()
