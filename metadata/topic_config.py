@@ -46,6 +46,8 @@ class TopicConfig:
     min_compaction_lag_ms: int = 0
     max_compaction_lag_ms: int = LONG_MAX
     quorumlog_compaction_request: int = 0
+    quorumlog_dedup_ids_max: int = 1_000_000
+    quorumlog_dedup_window_ms: int = 0
     compression_type: str = "producer"
     compression_gzip_level: int = -1
     compression_lz4_level: int = 9
@@ -242,6 +244,24 @@ TOPIC_SETTINGS = table_of(
             "Each replica that has not met this request yet compacts all it has now, however clean it is. `quorumlog topics "
             "compact` puts the time there, in ms; any number that was not there before does.",
             "",
+        ),
+        _number(
+            "quorumlog.dedup.ids.max",
+            1_000_000,
+            "How many event ids a partition remembers at most, of those within quorumlog.dedup.window.ms; some 150 bytes of "
+            "memory each. Beyond, the oldest are forgotten early, which is counted and logged.",
+            "",
+            least=1,
+            most=10_000_000,
+        ),
+        Setting(
+            "quorumlog.dedup.window.ms",
+            SettingType.LONG,
+            "0",
+            "A record whose header event-id was seen in its partition within this time is dropped and acknowledged, with the "
+            "offset of the first one; 0 looks for none. Records of transactions are not looked at.",
+            "",
+            most=7 * 24 * 3600 * 1000,
         ),
         Setting(
             "remote.storage.enable",

@@ -22,6 +22,8 @@ again shares nothing with its namesake; `delete_range` of a partition's prefix r
     x     -                    SWAP: version, base offset and end of the segments  from when the new segment counts until
                                that one takes the place of                         the names in the directory say so
     a     marker offset int64  an aborted transaction (see aborted.py)             until retention or truncation
+    d     offset int64         ids of events that were learned before `offset`,    until they have left the window, or
+                               since the chunk before (see dedup.py)               truncation
 
 The store's writes are durable in the order they were made, so a power cut leaves an old state of all this, never a mixed one.
 Older than the log is harmless: recovery then scans more. Newer than the log never happens to `c`, which is written after the
@@ -75,6 +77,9 @@ class Keys:
 
     def aborted(self, marker_offset: int) -> bytes:
         return self.prefix + b"a" + _OFFSET.pack(marker_offset)
+
+    def event_ids(self, offset: int) -> bytes:
+        return self.prefix + b"d" + _OFFSET.pack(offset)
 
     def end_of(self, kind: bytes) -> bytes:
         """Above every key of a kind."""

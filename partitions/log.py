@@ -19,6 +19,7 @@ from quorumlog.wire.markers import read_marker
 
 from .aborted import AbortedIndex
 from .cleaning import CleanedGroup
+from .dedup import Dedup
 from .epochs import LeaderEpochs
 from .index import BLOCK_ENTRIES, IndexEntry, OffsetIndex
 from .keys import (
@@ -89,6 +90,7 @@ class Log:
         self.epochs = LeaderEpochs.load(store, keys)
         self.aborted = AbortedIndex(store, keys)
         self.producers = producers
+        self.dedup: Dedup | None = None  # what it remembers of event ids, where its topic drops events that come again
         self.start_offset = 0
         self.end_offset = 0
         self.truncations = read_truncation(store, keys)[0]
@@ -114,7 +116,7 @@ class Log:
         if self._must_roll(header):
             self.roll(wall_ms)
         self._note_batch(buffers, header, wall_ms)
-        self._active.append(buffers, size=header.size, next_offset=header.next_offset, max_timestamp=header.max_timestamp)
+        self._active.append(buffers, size=header.size, next_offset=header.next_offset, max_timestamp=header.newest_timestamp)
         self._unsynced[self._active] = None
         self.end_offset = header.next_offset
 
@@ -156,6 +158,8 @@ class Log:
             self._note_index(found.header, segment, found.position)
         if producers and found.header.is_idempotent:
             self._restore_producer(found, segment, wall_ms, batch)
+        if producers and self.dedup is not None:
+            self.dedup.learn(segment.read(found.position, found.header.size), found.header, wall_ms)
 
     # --- reading
 
@@ -402,6 +406,8 @@ class Log:
     def put_snapshot(self, batch: WriteBatch, offset: int) -> None:
         """Note the producers as they are before `offset`; of the older notes keep the newest few, and those at segment starts."""
         batch.put(self.keys.producers(offset), self.producers.encode())
+        if self.dedup is not None:
+            self.dedup.put(batch, offset)
         self._bytes_since_snapshot = 0
         stored = [self.keys.number_of(key) for key, _ in self.store.scan(self.keys.producers(0), self.keys.end_of(b"p"))]
         for old in stored[: 1 - SNAPSHOTS_KEPT]:
@@ -413,12 +419,15 @@ class Log:
         found = self.store.floor(self.keys.producers(offset), self.keys.producers(0))
         return (self.keys.number_of(found[0]), found[1]) if found is not None else None
 
-    def forget_from(self, batch: WriteBatch, offset: int, *, aborted_from: int | None = None) -> None:
+    def forget_from(self, batch: WriteBatch, offset: int, *, replayed_from: int | None = None) -> None:
         """Remove from the store all that is derived from batches at and above `offset`; where what follows is replayed from a
-        snapshot of the producers, aborted transactions from there on.
+        snapshot of the producers, aborted transactions and event ids from there on.
         """
         keys = self.keys
-        self.aborted.truncate(offset if aborted_from is None else aborted_from, batch)
+        replayed_from = offset if replayed_from is None else replayed_from
+        self.aborted.truncate(replayed_from, batch)
+        if self.dedup is not None:
+            self.dedup.forget_from(batch, offset, replayed_from=replayed_from)
         self.epochs.truncate(offset, batch)
         self.index.truncate(offset, batch)
         batch.delete_range(keys.producers(offset + 1), keys.end_of(b"p"))
@@ -473,6 +482,9 @@ class Log:
             max_timestamp = max(max_timestamp, item.header.newest_timestamp)
             if item.header.is_idempotent:
                 self._note_producer([data[item.position : item.position + item.header.size]], item.header, wall_ms)
+        if self.dedup is not None:
+            for item in run:
+                self.dedup.learn(data[item.position : item.end], item.header, wall_ms)
         end = last.position + last.header.size
         active.append(
             [data[first.position : end]],

@@ -21,10 +21,12 @@ from .aborted import AbortedTransaction
 from .admission import admit, admit_fetched, append_time_buffers, stored_buffers
 from .cleaning import CleanedGroup, CleanedLog, Dirt
 from .compaction import Cleaning, Compaction
+from .dedup import Dedup, adapted, begin
+from .duplicates import Sifted, originals_of_repeat, sift
 from .flush import Flush
 from .keys import Checkpoint, Keys, put_checkpoint
 from .log import LOGS_DIRECTORY, Log, directory_name
-from .producers import ProducerState, ProducerStates
+from .producers import ProducerBatch, ProducerState, ProducerStates
 from .recovery import Damage, RecoveryReport, recover
 from .replica import ReplicaCore
 from .results import Appended, Diverging, OutOfRange, Position, ReadResult
@@ -145,6 +147,7 @@ class Partition:
             index_interval_bytes=config.index_interval_bytes,
             checkpoint_interval_bytes=settings.checkpoint_interval_bytes,
         )
+        log.dedup = begin(tp, store, log.keys, config, decompressed_bytes_max=settings.decompressed_bytes_max)
         found = recover(log, wall_ms)
         return cls(
             tp,
@@ -235,6 +238,11 @@ class Partition:
     def producer_count(self) -> int:
         return len(self._log.producers)
 
+    @property
+    def dedup(self) -> Dedup | None:
+        """What it remembers of event ids; None where its topic does not drop events that come again."""
+        return self._log.dedup
+
     def known_producers(self) -> list[tuple[int, ProducerState]]:
         """Those that wrote here and are not forgotten, by producer id."""
         return self._log.producers.known()
@@ -272,6 +280,14 @@ class Partition:
         self._config = config
         self._log.segment_bytes = segment_bytes_max(config)
         self._log.index_interval_bytes = config.index_interval_bytes
+        self._log.dedup = adapted(
+            self._log.dedup,
+            self.tp,
+            self._log.store,
+            self._log.keys,
+            config,
+            decompressed_bytes_max=self._settings.decompressed_bytes_max,
+        )
         self._replica.set_min_insync_replicas(config.min_insync_replicas)
 
     # --- leader
@@ -299,11 +315,17 @@ class Partition:
             is_whole = log.start_offset == 0 and not log.has_gaps
             known = log.producers.check(header, wall_ms, log_is_whole=is_whole, checks_sequence=not by_coordinator)
         if known is not None:
-            return Appended(known.first_offset, known.last_offset, known.log_append_time_ms, log.start_offset, True, [], 0)
+            return self._repeated(records, header, known, wall_ms)
         if header.is_transactional and not self._is_in_transaction(header):
             self._verifications.check(header.producer_id, header.producer_epoch, header.base_sequence, guard)
         bytes_max = self._settings.decompressed_bytes_max
         check_records(self.tp, records, header, self._config, wall_ms=wall_ms, decompressed_bytes_max=bytes_max)
+        sifted = None
+        if log.dedup is not None and not header.is_transactional:
+            sifted = sift(self.tp, records, header, log.dedup, self._config, end_offset=log.end_offset, wall_ms=wall_ms)
+            if sifted.originals is not None and not header.is_idempotent:
+                return Appended(sifted.originals.first, sifted.originals.last, -1, log.start_offset, True, [], 0)
+            records, header = sifted.records, sifted.header
         records, header = recompressed(self.tp, records, header, self._config, decompressed_bytes_max=bytes_max)
         base_offset = log.end_offset
         header = header._replace(base_offset=base_offset, leader_epoch=self._replica.leader_epoch)
@@ -315,10 +337,12 @@ class Partition:
             buffers = stored_buffers(records, header)
         self._roll_if_due(wall_ms)
         log.append(buffers, header, wall_ms)
+        original_offset = -1 if sifted is None else self._note_sifted(sifted, wall_ms)
         if header.is_transactional:
             self._verifications.forget(header.producer_id)
         self._after_append(now)
-        return Appended(base_offset, header.last_offset, append_time_ms, log.start_offset, False, buffers, header.size)
+        last_offset, size = header.last_offset, header.size
+        return Appended(base_offset, last_offset, append_time_ms, log.start_offset, False, buffers, size, original_offset)
 
     def transaction_to_verify(self, records: Buffer) -> tuple[BatchHeader, Guard] | None:
         """What has to be asked of the coordinator before this transactional batch may be appended; None if nothing has: its
@@ -660,6 +684,8 @@ class Partition:
         if self._is_closed or self.damage is not None:
             return 0
         self._log.producers.expire(wall_ms)
+        if self._log.dedup is not None:
+            self._log.dedup.ids.expire(wall_ms)
         if not self._config.is_deleting:
             return self._raise_start(self._log.start_offset)  # segments below it go whatever the policy
         self._roll_if_expired(wall_ms)
@@ -801,6 +827,20 @@ class Partition:
                 ErrorCode.not_enough_replicas,
                 f"{self.tp}: {len(self._replica.isr)} replicas in sync, {self._replica.min_insync_replicas} needed",
             )
+
+    def _repeated(self, records: Buffer, header: BatchHeader, known: ProducerBatch, wall_ms: int) -> Appended:
+        """What the producer of a batch is told that was appended before."""
+        first, last, dedup = known.first_offset, known.last_offset, self._log.dedup
+        if dedup is not None and not header.is_transactional:
+            originals = originals_of_repeat(records, header, dedup, known, wall_ms)
+            first, last = originals.first, originals.last
+        return Appended(first, last, known.log_append_time_ms, self._log.start_offset, True, [], 0)
+
+    def _note_sifted(self, sifted: Sifted, wall_ms: int) -> int:
+        """It is in the log now. Where its first record was before, if nothing is left of it; else -1."""
+        if sifted.learned and self._log.dedup is not None:
+            self._log.dedup.ids.learn(sifted.learned, wall_ms)
+        return -1 if sifted.originals is None else sifted.originals.first
 
     def _is_in_transaction(self, header: BatchHeader) -> bool:
         return self._log.producers.is_in_transaction(header.producer_id, header.producer_epoch)

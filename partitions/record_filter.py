@@ -12,18 +12,10 @@ A mark of a transaction stays whole then: who replays the log must understand it
 
 from collections.abc import Sequence
 
-from quorumlog.wire.batches import (
-    COMPRESSION_MASK,
-    DELETE_HORIZON,
-    HEADER,
-    HEADER_SIZE,
-    LENGTH_OVERHEAD,
-    NO_TIMESTAMP,
-    BatchHeader,
-    Buffer,
-)
-from quorumlog.wire.compression import Compression, compress, decompress
-from quorumlog.wire.records import Slice, record_slices, sealed, timestamp_delta, with_timestamp_delta
+from quorumlog.wire.batches import DELETE_HORIZON, HEADER_SIZE, NO_TIMESTAMP, BatchHeader, Buffer
+from quorumlog.wire.compression import decompress
+from quorumlog.wire.records import Slice, record_slices, timestamp_delta, with_timestamp_delta
+from quorumlog.wire.rewriting import emptied, newest_timestamp, rebuilt
 
 from .cleaned_transactions import CleanedTransactions
 from .cleaning import CleaningJob
@@ -53,14 +45,17 @@ class RecordFilter:
         if not kept:
             if not is_last and not self._is_needed(header):
                 return None
-            return batch if header.is_control or not slices else _emptied(header)
+            return batch if header.is_control or not slices else emptied(header)
         has_deletions = is_idle_mark or (not header.is_control and not all(has_value for _, _, has_value, _, _ in kept))
         if has_deletions and header.delete_horizon_ms == NO_TIMESTAMP:
             return _with_horizon(header, data, kept, self._job.now_ms + self._job.delete_retention_ms)
         if len(kept) == len(slices):
             return batch
-        return _rebuilt(
-            header, _newest(header, data, kept), b"".join([data[start:end] for _, _, _, start, end in kept]), len(kept)
+        return rebuilt(
+            header,
+            b"".join([data[start:end] for _, _, _, start, end in kept]),
+            record_count=len(kept),
+            newest_timestamp=_newest(header, data, kept),
         )
 
     def _payload(self, header: BatchHeader, batch: Buffer) -> Buffer:
@@ -97,35 +92,14 @@ class RecordFilter:
         return header.is_control and header.producer_epoch == producer.epoch
 
 
-def _newest(header: BatchHeader, data: bytes, kept: Sequence[Slice]) -> int:
-    """The greatest timestamp of these records."""
-    if header.is_log_append_time:
-        return header.max_timestamp
-    return header.base_timestamp + max(timestamp_delta(data, start)[0] for _, _, _, start, _ in kept)
-
-
 def _with_horizon(header: BatchHeader, data: bytes, kept: Sequence[Slice], horizon_ms: int) -> bytes:
     """The horizon takes the place of the base timestamp: all others are counted from it instead."""
     shift = header.base_timestamp - horizon_ms
     records = [with_timestamp_delta(data, start, end, timestamp_delta(data, start)[0] + shift) for _, _, _, start, end in kept]
     newest = _newest(header, data, kept)
     header = header._replace(attributes=header.attributes | DELETE_HORIZON, base_timestamp=horizon_ms)
-    return _rebuilt(header, newest, b"".join(records), len(records))
+    return rebuilt(header, b"".join(records), record_count=len(records), newest_timestamp=newest)
 
 
-def _rebuilt(header: BatchHeader, newest_timestamp: int, records: bytes, record_count: int) -> bytes:
-    payload = compress(Compression(header.compression), records)
-    changed = header._replace(
-        batch_length=HEADER_SIZE + len(payload) - LENGTH_OVERHEAD, max_timestamp=newest_timestamp, record_count=record_count
-    )
-    return sealed(HEADER.pack(*changed) + payload)
-
-
-def _emptied(header: BatchHeader) -> bytes:
-    changed = header._replace(
-        batch_length=HEADER_SIZE - LENGTH_OVERHEAD,
-        attributes=header.attributes & ~(COMPRESSION_MASK | DELETE_HORIZON),
-        base_timestamp=header.max_timestamp,
-        record_count=0,
-    )
-    return sealed(HEADER.pack(*changed))
+def _newest(header: BatchHeader, data: bytes, kept: Sequence[Slice]) -> int:
+    return newest_timestamp(header, data, (start for _, _, _, start, _ in kept))

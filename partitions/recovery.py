@@ -173,6 +173,8 @@ class _Recovery:
                 log.forget_from(self.batch, log.end_offset)
                 self._save()
             log.restore_producers(self.wall_ms)
+            if log.dedup is not None:
+                log.dedup.load(log.end_offset, self.wall_ms)
         else:
             self._scan(segments, vouched)
         if log.end_offset < self.promised_end and self.damage is None:
@@ -214,12 +216,14 @@ class _Recovery:
     def _scan(self, segments: list[Segment], vouched: int) -> None:
         log = self.log
         snapshot_offset = self._restore_snapshot()
+        if log.dedup is not None:
+            log.dedup.load(snapshot_offset, self.wall_ms)
         start = max(segments[0].base_offset, min(self.recovery_point, snapshot_offset))
         first = min(vouched, max(i for i, segment in enumerate(segments) if segment.base_offset <= start))
         log.adopt(segments)
         last = segments[first + 1].base_offset - 1 if first + 1 < len(segments) else start
         entry = self._entry(segments[first], min(start, last))
-        log.forget_from(self.batch, entry.offset, aborted_from=max(entry.offset, snapshot_offset))
+        log.forget_from(self.batch, entry.offset, replayed_from=max(entry.offset, snapshot_offset))
         if entry.position:  # the entry itself holds
             log.index.add(
                 segment_base=segments[first].base_offset,

@@ -9,7 +9,7 @@ from .aborted import AbortedTransaction
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """Where a batch went."""
+    """Where a batch went. It is safe when the record at `last_offset` is."""
 
     base_offset: int
     last_offset: int
@@ -18,6 +18,12 @@ class Appended:
     duplicate: bool  # it was there already; these are the offsets it got the first time
     buffers: list[Buffer]  # the batch as stored, for whoever has to have it too; none of a duplicate
     size: int  # bytes of the buffers
+    original_offset: int = -1  # where its first record was before, if nothing but the header was left of it
+
+    @property
+    def answered_offset(self) -> int:
+        """What its producer is told."""
+        return self.base_offset if self.original_offset < 0 else self.original_offset
 
 
 @dataclass(frozen=True, slots=True)

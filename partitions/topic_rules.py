@@ -10,21 +10,13 @@ from itertools import islice
 from quorumlog.metadata.internal_topics import is_internal
 from quorumlog.metadata.settings import LONG_MAX
 from quorumlog.metadata.topic_config import TopicConfig
-from quorumlog.wire.batches import (
-    COMPRESSION_MASK,
-    HEADER,
-    HEADER_SIZE,
-    LENGTH_OVERHEAD,
-    NO_TIMESTAMP,
-    BatchError,
-    BatchHeader,
-    Buffer,
-)
-from quorumlog.wire.compression import Compression, compress, decompress
+from quorumlog.wire.batches import HEADER, HEADER_SIZE, NO_TIMESTAMP, BatchError, BatchHeader, Buffer
+from quorumlog.wire.compression import Compression, decompress
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 from quorumlog.wire.produce import RecordError
-from quorumlog.wire.records import Record, iterate_records, keys_and_values, sealed
+from quorumlog.wire.records import Record, iterate_records, keys_and_values
+from quorumlog.wire.rewriting import rebuilt
 
 APPEND_TIME = "LogAppendTime"
 RECORD_ERRORS_MAX = 1_000  # told of one batch
@@ -103,27 +95,40 @@ def recompressed(
     tp: TopicPartition, batch: Buffer, header: BatchHeader, config: TopicConfig, *, decompressed_bytes_max: int
 ) -> tuple[Buffer, BatchHeader]:
     """The batch in the compression that the topic wants. Raises INVALID_RECORD, or MESSAGE_TOO_LARGE if it grew too much."""
-    wanted = COMPRESSIONS.get(config.compression_type)
-    if wanted is None or wanted == header.compression:
+    wanted = wanted_compression(config)
+    if wanted is None or wanted == header.compression or not header.record_count:
         return batch, header
     try:
         plain = decompress(header.compression, memoryview(batch)[HEADER_SIZE:], bytes_max=decompressed_bytes_max)
     except BatchError as error:
         raise ClusterError(ErrorCode.invalid_record, f"{tp}: {error}") from error
-    payload = compress(wanted, bytes(plain), level=_level(wanted, config))
-    size = HEADER_SIZE + len(payload)
+    whole = rebuilt(
+        header,
+        bytes(plain),
+        record_count=header.record_count,
+        newest_timestamp=header.max_timestamp,
+        compression=wanted,
+        level=level_of(wanted, config),
+    )
+    check_recompressed(tp, len(whole), config)
+    return whole, BatchHeader._make(HEADER.unpack_from(whole))
+
+
+def wanted_compression(config: TopicConfig) -> Compression | None:
+    """None if batches are stored in the one in which they came."""
+    return COMPRESSIONS.get(config.compression_type)
+
+
+def check_recompressed(tp: TopicPartition, size: int, config: TopicConfig) -> None:
+    """Raises MESSAGE_TOO_LARGE for a batch that grew too much."""
     if size > config.max_message_bytes:
         raise ClusterError(
             ErrorCode.message_too_large,
             f"{tp}: a batch of {size} bytes as {config.compression_type}, max.message.bytes is {config.max_message_bytes}",
         )
-    attributes = header.attributes & ~COMPRESSION_MASK | wanted
-    changed = header._replace(attributes=attributes, batch_length=size - LENGTH_OVERHEAD)
-    whole = sealed(HEADER.pack(*changed) + payload)
-    return whole, BatchHeader._make(HEADER.unpack_from(whole))
 
 
-def _level(compression: Compression, config: TopicConfig) -> int | None:
+def level_of(compression: Compression, config: TopicConfig) -> int | None:
     match compression:
         case Compression.GZIP:
             return config.compression_gzip_level

@@ -78,7 +78,7 @@ def keys_and_values(
     position, problem = 0, f"batch at offset {header.base_offset} is damaged behind byte"
     try:
         for _ in range(header.record_count):
-            length, position = _varint(data, position)
+            length, position = varint(data, position)
             end = position + length
             position += 1  # attributes
             while data[position] > 0x7F:  # timestamp
@@ -86,9 +86,9 @@ def keys_and_values(
             position += 1
             while data[position] > 0x7F:  # offset
                 position += 1
-            size, position = _varint(data, position + 1)
+            size, position = varint(data, position + 1)
             key = data[position : position + size] if size >= 0 else None
-            size, position = _varint(data, position + size if size >= 0 else position)
+            size, position = varint(data, position + size if size >= 0 else position)
             value = data[position : position + size] if size >= 0 else None
             if size >= 0:
                 position += size
@@ -117,7 +117,7 @@ def record_slices(data: bytes, header: BatchHeader) -> Iterator[Slice]:
             start = position
             length = data[position]
             if length > 0x7F:
-                length, position = _varint(data, position)
+                length, position = varint(data, position)
             else:
                 length, position = (length >> 1) ^ -(length & 1), position + 1
             end = position + length
@@ -126,12 +126,12 @@ def record_slices(data: bytes, header: BatchHeader) -> Iterator[Slice]:
                 position += 1
             delta = data[position + 1]
             if delta > 0x7F:
-                delta, position = _varint(data, position + 1)
+                delta, position = varint(data, position + 1)
             else:
                 delta, position = (delta >> 1) ^ -(delta & 1), position + 2
             size = data[position]
             if size > 0x7F:
-                size, position = _varint(data, position)
+                size, position = varint(data, position)
             else:
                 size, position = (size >> 1) ^ -(size & 1), position + 1
             key = None
@@ -151,8 +151,8 @@ def record_slices(data: bytes, header: BatchHeader) -> Iterator[Slice]:
 
 def timestamp_delta(data: bytes, start: int) -> tuple[int, int, int]:
     """Of the record at `start`: (its timestamp less the batch's base, where that field begins, where it ends)."""
-    _, position = _varint(data, start)
-    delta, end = _varint(data, position + 1)
+    _, position = varint(data, start)
+    delta, end = varint(data, position + 1)
     return delta, position + 1, end
 
 
@@ -163,7 +163,7 @@ def with_timestamp_delta(data: bytes, start: int, end: int, delta: int) -> bytes
     return _signed_varint(len(fields)) + fields
 
 
-def _varint(data: bytes, position: int) -> tuple[int, int]:
+def varint(data: bytes, position: int) -> tuple[int, int]:
     """(zigzag value, position behind it). Raises IndexError where the bytes end before it does, or it has more than nine."""
     value = data[position]
     position += 1
@@ -305,5 +305,6 @@ __all__ = [
     "record_slices",
     "sealed",
     "timestamp_delta",
+    "varint",
     "with_timestamp_delta",
 ]

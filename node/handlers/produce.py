@@ -169,7 +169,7 @@ def _append_to(
         services.replicas.on_appended(partition, [appended])
     outcome.produced = ProducedPartition(
         wanted.index,
-        base_offset=appended.base_offset,
+        base_offset=appended.answered_offset,
         log_append_time_ms=appended.log_append_time_ms,
         log_start_offset=appended.log_start_offset,
     )

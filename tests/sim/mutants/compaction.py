@@ -35,7 +35,7 @@ COMPACTION: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.record_filter:RecordFilter.left_of",
-                "2ab33f25bb49",
+                "e87edcbb4612",
                 ("if not is_last and not self._is_needed(", "if not self._is_needed("),
             ),
         ),

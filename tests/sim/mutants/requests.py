@@ -27,7 +27,7 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PRODUCE}:_append_to",
-                "4e49776214d1",
+                "e1fa68514cff",
                 ("request.acks, appended.last_offset + 1", "request.acks, appended.last_offset"),
             ),
         ),
@@ -41,7 +41,7 @@ REQUESTS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PRODUCE}:_append_to",
-                "4e49776214d1",
+                "e1fa68514cff",
                 ("outcome.stored = _stored(", "outcome.stored = None if appended.duplicate else _stored("),
             ),
         ),

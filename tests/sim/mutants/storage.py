@@ -109,7 +109,7 @@ STORAGE: tuple[Mutant, ...] = (
             ),
             edit(
                 f"{RECOVERY}._open_segments",
-                "f6db6915d6d4",
+                "9c3bb9fe88f5",
                 ("if log.end_offset < self.promised_end and self.damage is None:", "if False:"),
             ),
         ),
@@ -140,7 +140,7 @@ STORAGE: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{LOG}:Log._append_run",
-                "1c20b70aefbf",
+                "e64709efa06b",
                 ("offset_in_file = active.size - first.position", "offset_in_file = -first.position"),
             ),
         ),
@@ -150,7 +150,7 @@ STORAGE: tuple[Mutant, ...] = (
         name="keeps-the-cut-epochs",
         breaks="Epochs whose records are cut are forgotten: they tell where logs part.",
         needs="A follower whose whole last epoch is cut: a leader that falls soon after its election with records nobody has.",
-        edits=(edit(f"{LOG}:Log.forget_from", "1e19be88fe86", ("self.epochs.truncate(offset, batch)", "pass")),),
+        edits=(edit(f"{LOG}:Log.forget_from", "b7495e9cb142", ("self.epochs.truncate(offset, batch)", "pass")),),
         seeds=40,
     ),
     Mutant(

@@ -81,7 +81,7 @@ TRANSACTIONS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 f"{PARTITION}.append",
-                "5f29a34391b3",
+                "1d9e7783386f",
                 ("if header.is_transactional and not self._is_in_transaction(header):", "if False:"),
             ),
         ),
@@ -95,8 +95,8 @@ TRANSACTIONS: tuple[Mutant, ...] = (
         edits=(
             edit(
                 "quorumlog.partitions.recovery:_Recovery._scan",
-                "681f0f5dc2f9",
-                (", aborted_from=max(entry.offset, snapshot_offset)", ""),
+                "c74463a5d01a",
+                (", replayed_from=max(entry.offset, snapshot_offset)", ""),
             ),
         ),
         seeds=len(UNIT_TESTS),
