@@ -3,6 +3,7 @@
 The hot paths only raise plain integers; everything here is read when somebody asks.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -11,6 +12,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
 
+from quorumlog.partitions.dedup import Dedup
 from quorumlog.partitions.partition import Role
 
 from .listener import KafkaListener
@@ -85,11 +87,33 @@ class Metrics:
             self._counter("compaction.failures", "Compactions that came to nothing", lambda: [Observation(compactor.failures)])
             self._counter("compaction.read", "Bytes that went in", lambda: [Observation(compactor.bytes_read)], unit="By")
             self._counter("compaction.kept", "Bytes that came out", lambda: [Observation(compactor.bytes_kept)], unit="By")
+        self._register_dedup()
         for mark in ("log_end_offset", "high_watermark", "log_start_offset"):
             self._gauge(f"partition.{mark}", f"The {mark.replace('_', ' ')} of each partition", lambda mark=mark: [
                 Observation(getattr(partition, mark), {"topic": partition.tp.topic, "partition": partition.tp.partition})
                 for partition in replicas.by_id.values()
             ])  # type: ignore[misc]  # fmt: skip
+
+    def _register_dedup(self) -> None:
+        """Of topics that drop events which come again: one sum a topic, over the partitions of this node."""
+        replicas = self._services.replicas
+
+        def by_topic(count: Callable[[Dedup], int]) -> Iterable[Observation]:
+            sums: Counter[str] = Counter()
+            for partition in replicas.by_id.values():
+                if partition.dedup is not None:
+                    sums[partition.tp.topic] += count(partition.dedup)
+            return [Observation(total, {"topic": topic}) for topic, total in sums.items()]
+
+        self._counter(
+            "dedup.dropped", "Records that had come before, dropped by leaders here", lambda: by_topic(lambda one: one.dropped)
+        )
+        self._gauge("dedup.ids", "Event ids that are remembered", lambda: by_topic(lambda one: len(one.ids)))
+        self._counter(
+            "dedup.forgotten",
+            "Event ids forgotten within their window, for want of room",
+            lambda: by_topic(lambda one: one.ids.forgotten_early),
+        )
 
     def _register_listener(self) -> None:
         listener = self._listener

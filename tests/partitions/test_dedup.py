@@ -238,6 +238,8 @@ def test_the_room_is_bounded_and_what_goes_early_is_counted() -> None:
     assert partition.dedup is not None
     assert len(partition.dedup.ids) <= 16
     assert partition.dedup.ids.forgotten_early >= 84
+    assert partition.dedup.forgotten_since_told() >= 84
+    assert partition.dedup.forgotten_since_told() == 0
     assert put(partition, events(["e99"])).duplicate
     assert not put(partition, events(["e0"])).duplicate
     partition._log.roll(1000)
