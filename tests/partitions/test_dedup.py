@@ -296,7 +296,12 @@ def test_an_id_goes_with_its_record_and_none_below_the_cut_does() -> None:
         assert not put(again, events(["e20"])).duplicate
         again.close()
         last = host.leader(leader_epoch=3)
-        assert remembered(last) == {hashed(b"e%d" % n): n for n in range(14)} | {hashed(b"e20"): 14}
+        expected = {hashed(b"e%d" % n): n for n in range(14)} | {hashed(b"e20"): 14}
+        assert remembered(last) == expected
+        put(last, events([f"f{number}" for number in range(20)]))  # as far as the log had gone
+        last.close()
+        expected |= {hashed(b"f%d" % number): 15 + number for number in range(20)}
+        assert remembered(host.leader(leader_epoch=4)) == expected
 
 
 def test_a_rebuilt_store_knows_the_ids_of_a_known_topic() -> None:

@@ -15,6 +15,7 @@ Some guards stand behind one another: with one of them missing nothing can be se
 
 from .compaction import COMPACTION
 from .controller import CONTROLLER
+from .dedup import DEDUP
 from .groups import GROUPS
 from .mutant import Mutant
 from .raft import RAFT
@@ -23,7 +24,17 @@ from .requests import REQUESTS
 from .storage import STORAGE
 from .transactions import TRANSACTIONS
 
-CATALOGUE: tuple[Mutant, ...] = (*REPLICATION, *STORAGE, *REQUESTS, *CONTROLLER, *RAFT, *GROUPS, *COMPACTION, *TRANSACTIONS)
+CATALOGUE: tuple[Mutant, ...] = (
+    *REPLICATION,
+    *STORAGE,
+    *REQUESTS,
+    *CONTROLLER,
+    *RAFT,
+    *GROUPS,
+    *COMPACTION,
+    *TRANSACTIONS,
+    *DEDUP,
+)
 
 
 def find(name: str) -> Mutant:

@@ -12,4 +12,5 @@ UNIT_TESTS = (
     "partitions/test_compaction_crashes.py::test_a_power_cut_while_names_change_takes_no_part_of_the_explanation",
     "partitions/test_transactions.py::test_what_is_stable_and_aborted_survives_everything",
     "partitions/test_transactions.py::test_nobody_begins_without_the_coordinators_word",
+    "partitions/test_dedup.py::test_an_id_goes_with_its_record_and_none_below_the_cut_does",
 )
