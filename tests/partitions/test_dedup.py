@@ -1,6 +1,7 @@
 """Events that come again are dropped and acknowledged, whatever happens in between; against a twin that reads the whole log."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -17,6 +18,7 @@ from quorumlog.wire.compression import Compression
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.records import Record, build_batch, iterate_records
 from tests.partitions.stage import TINY, TOPIC_ID, Host, changed, stored
+from tests.partitions.test_compaction_crashes import Crash, crash_before
 from tests.partitions.trio import Trio, run
 
 HOUR_MS = 3_600_000
@@ -302,6 +304,46 @@ def test_an_id_goes_with_its_record_and_none_below_the_cut_does() -> None:
         last.close()
         expected |= {hashed(b"f%d" % number): 15 + number for number in range(20)}
         assert remembered(host.leader(leader_epoch=4)) == expected
+
+
+@pytest.mark.parametrize("power", [False, True])
+def test_a_crash_before_any_step_leaves_the_ids_of_the_log_and_no_others(power: bool) -> None:
+    """Of saving, syncing, cutting, expiring and closing; and once more on the way back."""
+    step, is_over = 0, False
+    while not is_over:
+        host = Host(step, config=DEDUP)
+        partition = host.leader()
+        for number in range(20):
+            put(partition, events([f"e{number}"]))
+        host.flush(partition, sync_store=True)
+        with crash_before(host, step) as done:
+            try:
+                saved_cut_and_closed(host, partition)
+                is_over = len(done) < step
+            except Crash:
+                pass
+        host.crash(power=power)
+        with crash_before(host, step % 5), suppress(Crash):
+            host.open()
+        host.crash(power=power)
+        again = host.leader(leader_epoch=3)
+        assert again.damage is None
+        assert remembered(again) == {hashed(str(one).encode()): offset for offset, one in in_log(again)}, step
+        step += 1
+    assert step > 25
+
+
+def saved_cut_and_closed(host: Host, partition: Partition) -> None:
+    partition._log.roll(1000)
+    for number in range(20, 40):
+        put(partition, events([f"e{number}", "e0"]))
+    host.flush(partition)
+    partition._log.roll(1000)
+    partition._truncate(33)
+    put(partition, events(["e39", "e1", "new"]))
+    host.flush(partition)
+    partition._log.roll(1000)
+    partition.close()
 
 
 def test_a_rebuilt_store_knows_the_ids_of_a_known_topic() -> None:
