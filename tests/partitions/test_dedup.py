@@ -367,6 +367,7 @@ class Everything:
     def __init__(self, seed: int) -> None:
         self.host = Host(seed, config=replace(DEDUP, quorumlog_dedup_window_ms=1000))
         self.wall_ms = 10_000
+        self.latest_ms = 0  # a clock that goes back over a restart does not bring back what has left the window
         self.epoch = self.era = 0
         self.sequences: dict[int, int] = {}
         self.learned: dict[int, tuple[int, int]] = {}
@@ -378,6 +379,7 @@ class Everything:
         self.partition = self.host.lead(self.host.open(wall_ms=self.wall_ms), leader_epoch=self.epoch)
         assert self.partition.dedup is not None
         self.now_ms = self.partition.dedup.ids.now_ms
+        self.latest_ms = max(self.latest_ms, self.now_ms)
 
     def step(self, action: str, detail: int) -> None:
         match action:
@@ -392,9 +394,10 @@ class Everything:
             case "crash":
                 self.host.crash(power=detail % 2 == 0)
                 self.lead()
-                self.learned = {offset: (first, self.now_ms) for offset, (first, _) in self.learned.items()}
+                self.learned = {at: (min(first, self.now_ms), self.now_ms) for at, (first, _) in self.learned.items()}
             case "close":
                 self.partition.close()
+                self.host.store.sync()
                 self.lead()
             case "cut":
                 starts = [base for base, _, _ in stored(self.partition)] or [0]
@@ -408,8 +411,9 @@ class Everything:
         ids = [f"e{(detail + n * (detail % 5)) % 9}" for n in range(1 + detail % 3)]
         producer = self.producer(detail % 2, len(ids)) if is_idempotent else {}
         self.now_ms = max(self.now_ms, self.wall_ms)
+        self.latest_ms = max(self.latest_ms, self.now_ms)
         newest = {one: offset for offset, one in self.known}
-        dropped = {one: at for one, at in newest.items() if self.now_ms - self.learned[at][0] <= 1000}
+        dropped = {one: at for one, at in newest.items() if self.latest_ms - self.learned[at][0] <= 1000}
         gone = {one for one, at in newest.items() if self.now_ms - self.learned[at][1] > 1016}
         base, count = self.partition.log_end_offset, len(self.known)
         batch = events(ids, compression=list(Compression)[detail % len(Compression)], **producer)
