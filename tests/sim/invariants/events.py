@@ -46,7 +46,7 @@ class EventsOnce(Invariant):
 
     def _check_remembered(self, copy: Copy) -> None:
         dedup = copy.partition.dedup
-        if dedup is None or copy.fault is not None or copy.stand.damage is not None:
+        if dedup is None or copy.fault is not None or copy.stand.damage is not None or self._model.is_doubtful(copy):
             return
         start = copy.stand.log_start
         held = {one: offset for one, offset in dedup.ids.since(0)[1] if offset >= start}
