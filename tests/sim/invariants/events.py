@@ -46,7 +46,9 @@ class EventsOnce(Invariant):
 
     def _check_remembered(self, copy: Copy) -> None:
         dedup = copy.partition.dedup
-        if dedup is None or copy.fault is not None or copy.stand.damage is not None or self._model.is_doubtful(copy):
+        if dedup is None or copy.fault is not None or copy.stand.damage is not None:
+            return
+        if self._model.is_rotten(copy.node_id, copy.key):  # what it remembers may be what was there before
             return
         start = copy.stand.log_start
         held = {one: offset for one, offset in dedup.ids.since(0)[1] if offset >= start}
