@@ -249,7 +249,7 @@ TOPIC_SETTINGS = table_of(
             "quorumlog.dedup.ids.max",
             1_000_000,
             "How many event ids a partition remembers at most, of those within quorumlog.dedup.window.ms; some 150 bytes of "
-            "memory each. Beyond, the oldest are forgotten early, which is counted (`quorumlog_dedup_forgotten_early`).",
+            "memory each. Beyond, the oldest are forgotten early, which is counted and logged.",
             "",
             least=1,
             most=10_000_000,

@@ -72,7 +72,10 @@ def run_command(config_file: str | None, settings: Sequence[str]) -> None:
 @main.command("rebuild")
 @click.option("--data-dir", required=True)
 def rebuild_command(data_dir: str) -> None:
-    """Recreate everything that the store keeps about segments from the segment files alone. The node must be stopped."""
+    """Recreate everything that the store keeps about segments from the segment files alone. The node must be stopped.
+
+    But for one thing: which events were seen by topics with quorumlog.dedup.window.ms. Its settings are not known here.
+    """
     from quorumlog.host.clock import SystemClock
     from quorumlog.partitions.rebuild import Rebuilt, rebuild
 

@@ -3,6 +3,7 @@
 The hot paths only raise plain integers; everything here is read when somebody asks.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -94,21 +95,24 @@ class Metrics:
             ])  # type: ignore[misc]  # fmt: skip
 
     def _register_dedup(self) -> None:
-        """Of partitions whose topic drops events that come again; what is counted begins with 0 where a partition is opened."""
+        """Of topics that drop events which come again: one sum a topic, over the partitions of this node."""
+        replicas = self._services.replicas
 
-        def of_each(read: Callable[[Dedup], int]) -> list[Observation]:
-            return [
-                Observation(read(partition.dedup), {"topic": partition.tp.topic, "partition": partition.tp.partition})
-                for partition in self._services.replicas.by_id.values()
-                if partition.dedup is not None
-            ]
+        def by_topic(count: Callable[[Dedup], int]) -> Iterable[Observation]:
+            sums: Counter[str] = Counter()
+            for partition in replicas.by_id.values():
+                if partition.dedup is not None:
+                    sums[partition.tp.topic] += count(partition.dedup)
+            return [Observation(total, {"topic": topic}) for topic, total in sums.items()]
 
-        self._gauge("dedup.ids", "Event ids that are remembered", lambda: of_each(lambda dedup: len(dedup.ids)))
-        self._counter("dedup.dropped", "Records that came again", lambda: of_each(lambda dedup: dedup.dropped))
         self._counter(
-            "dedup.forgotten_early",
-            "Event ids that had to make room within their window",
-            lambda: of_each(lambda dedup: dedup.ids.forgotten_early),
+            "dedup.dropped", "Records that had come before, dropped by leaders here", lambda: by_topic(lambda one: one.dropped)
+        )
+        self._gauge("dedup.ids", "Event ids that are remembered", lambda: by_topic(lambda one: len(one.ids)))
+        self._counter(
+            "dedup.forgotten",
+            "Event ids forgotten within their window, for want of room",
+            lambda: by_topic(lambda one: one.ids.forgotten_early),
         )
 
     def _register_listener(self) -> None:

@@ -366,11 +366,21 @@ class Replicas:
         for partition in list(self.by_id.values()):
             partition.roll_if_old(wall_ms)
             removed = partition.apply_retention(wall_ms)
+            self._tell_forgotten(partition)
             if removed:
                 self.on_log_start(partition)
                 logger.info(
                     "%s: %d segments passed retention, log starts at %d", partition.tp, removed, partition.log_start_offset
                 )
+
+    def _tell_forgotten(self, partition: Partition) -> None:
+        """An event that comes again may be taken twice now."""
+        if partition.dedup is not None and (forgotten := partition.dedup.forgotten_since_told()):
+            logger.warning(
+                "%s: forgot %d event ids within their window, for want of room: see quorumlog.dedup.ids.max",
+                partition.tp,
+                forgotten,
+            )
 
     async def close(self) -> None:
         """A clean end: everything synced and checkpointed, so that the next start scans nothing."""

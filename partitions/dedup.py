@@ -45,6 +45,7 @@ class Dedup:
         self.dropped = 0  # records that came again, on this leader
         self._chunks = deque(keys.number_of(key) for key, _ in store.scan(*_range(keys)))  # by offset
         self._saved_to = 0  # what was learned below is in the chunks
+        self._forgotten_told = 0
 
     def load(self, offset: int, wall_ms: int) -> None:
         """Take back what was known of the records before `offset`, where there is a snapshot of the producers."""
@@ -75,6 +76,11 @@ class Dedup:
         self._saved_to = offset
         while self._chunks and self._chunks[0] <= self.ids.floor:
             batch.delete(self._keys.event_ids(self._chunks.popleft()))
+
+    def forgotten_since_told(self) -> int:
+        """How many ids were forgotten early since this was asked last."""
+        told, self._forgotten_told = self._forgotten_told, self.ids.forgotten_early
+        return self._forgotten_told - told
 
     def forget_from(self, batch: WriteBatch, offset: int, *, replayed_from: int) -> None:
         """Chunks that reach beyond `offset` go, ids of records from `replayed_from` on: those in between are saved again."""

@@ -52,7 +52,7 @@ class EventIds:
         self._ids_max = ids_max
         self._generations: deque[_Generation] = deque()  # oldest first, none of them empty
         self._marks: deque[Mark] = deque()
-        self._now_ms = 0  # the latest that was heard
+        self.now_ms = 0  # the latest that was heard
         self._end = 0  # behind the last record that was learned
         self.floor = 0  # nothing is known of what is below
         self.forgotten_early = 0
@@ -63,7 +63,7 @@ class EventIds:
     def resize(self, *, window_ms: int, ids_max: int) -> None:
         """What is known stays, as far as it fits."""
         self._window_ms, self._ids_max = window_ms, ids_max
-        self.expire(self._now_ms)
+        self.expire(self.now_ms)
         self._make_room()
 
     def known(self, ids: Sequence[bytes], wall_ms: int) -> dict[bytes, int]:
@@ -82,11 +82,11 @@ class EventIds:
         assert pairs[0][1] >= self._end, (pairs[0], self._end)
         self.expire(wall_ms)
         newest = self._marks[-1] if self._marks else None
-        if newest is None or self._now_ms - newest.begun_ms >= max(1, self._window_ms // MARKS):
-            self._marks.append(Mark(pairs[0][1], self._now_ms, self._now_ms))
+        if newest is None or self.now_ms - newest.begun_ms >= max(1, self._window_ms // MARKS):
+            self._marks.append(Mark(pairs[0][1], self.now_ms, self.now_ms))
         else:
-            newest.last_ms = self._now_ms
-        self._add(pairs, self._now_ms)
+            newest.last_ms = self.now_ms
+        self._add(pairs, self.now_ms)
 
     def forget_from(self, offset: int) -> None:
         """The log was cut there: a record that came again would be taken for one that is gone."""
@@ -107,8 +107,8 @@ class EventIds:
 
     def expire(self, wall_ms: int) -> None:
         """Forget what has left the window."""
-        self._now_ms = max(self._now_ms, wall_ms)
-        marks, oldest_ms = self._marks, self._now_ms - self._window_ms
+        self.now_ms = max(self.now_ms, wall_ms)
+        marks, oldest_ms = self._marks, self.now_ms - self._window_ms
         while marks and marks[0].last_ms < oldest_ms:
             marks.popleft()
             self._raise_floor(marks[0].first_offset if marks else self._end)
@@ -137,7 +137,7 @@ class EventIds:
         while self._marks and self._marks[-1].first_offset >= marks[0].first_offset:
             self._marks.pop()  # the same, as it was before more was learned
         self._marks.extend(marks)
-        self._now_ms = max(self._now_ms, marks[-1].last_ms)
+        self.now_ms = max(self.now_ms, marks[-1].last_ms)
         start = 0
         for mark, following in zip(marks, (*marks[1:], None), strict=True):
             end = len(pairs) if following is None else bisect_left(pairs, following.first_offset, start, key=_offset_of)

@@ -281,7 +281,7 @@ class Log:
             return
         batch = WriteBatch()
         for segment, found in self.walk_from(start):
-            if found.header.is_idempotent and found.header.base_offset >= start:
+            if found.header.is_idempotent:  # also of a batch in which the log starts
                 self._restore_producer(found, segment, wall_ms, batch)
         if batch:
             self.store.write(batch)

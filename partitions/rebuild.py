@@ -6,7 +6,9 @@ from uuid import UUID
 
 from quorumlog.host.ports import Disk, KVStore, WriteBatch
 from quorumlog.metadata.topic_config import TopicConfig
+from quorumlog.wire.ids import TopicPartition
 
+from .dedup import begin
 from .keys import Keys
 from .log import LOGS_DIRECTORY, Log, parse_directory_name
 from .partition import PartitionSettings
@@ -35,7 +37,11 @@ def rebuild(
     settings: PartitionSettings | None = None,
     progress: Callable[[Rebuilt], None] | None = None,
 ) -> list[Rebuilt]:
-    """Rebuild every partition under `logs/`; `progress` is told after each. A damaged one is reported and left as it is."""
+    """Rebuild every partition under `logs/`; `progress` is told after each. A damaged one is reported and left as it is.
+
+    Which events were seen is learned anew only where `config`, for all of them, has a window: a topic's own settings are in the
+    metadata, which is not looked at here.
+    """
     config, settings = config or TopicConfig(), settings or PartitionSettings()
     renew_unpromised(disk, store)
     done = []
@@ -44,7 +50,9 @@ def rebuild(
         if owner is None:
             continue
         tp, topic_id = owner
-        report = _rebuild_one(disk, store, f"{LOGS_DIRECTORY}/{name}", Keys(topic_id, tp.partition), config, settings, wall_ms)
+        report = _rebuild_one(
+            disk, store, f"{LOGS_DIRECTORY}/{name}", tp, Keys(topic_id, tp.partition), config, settings, wall_ms
+        )
         done.append(Rebuilt(f"{LOGS_DIRECTORY}/{name}", topic_id, tp.partition, report))
         if progress is not None:
             progress(done[-1])
@@ -52,7 +60,14 @@ def rebuild(
 
 
 def _rebuild_one(
-    disk: Disk, store: KVStore, directory: str, keys: Keys, config: TopicConfig, settings: PartitionSettings, wall_ms: int
+    disk: Disk,
+    store: KVStore,
+    directory: str,
+    tp: TopicPartition,
+    keys: Keys,
+    config: TopicConfig,
+    settings: PartitionSettings,
+    wall_ms: int,
 ) -> RecoveryReport:
     batch = WriteBatch()
     batch.delete_range(*keys.everything())
@@ -68,6 +83,7 @@ def _rebuild_one(
         index_interval_bytes=config.index_interval_bytes,
         checkpoint_interval_bytes=settings.checkpoint_interval_bytes,
     )
+    log.dedup = begin(tp, store, keys, config, decompressed_bytes_max=settings.decompressed_bytes_max)
     found = recover(log, wall_ms)
     if found.damage is None:
         batch = WriteBatch()

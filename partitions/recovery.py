@@ -294,7 +294,7 @@ class _Recovery:
             self.wall_ms,
             self.batch,
             index=not skip_index,
-            producers=header.base_offset >= snapshot_offset,
+            producers=header.next_offset > snapshot_offset,
         )
         segment.max_timestamp = max(segment.max_timestamp, header.newest_timestamp)
         self.scanned_bytes += header.size

@@ -68,34 +68,31 @@ def test_a_smaller_room_and_a_shorter_window_hold_at_once() -> None:
 
 @dataclass
 class Learned:
-    """The simple twin: all that was learned and not cut off.
-
-    What has once left the window may be known again or not: a clock that was put back shows it there after a restart, and so does
-    a truncation of the record that came after it.
-    """
+    """The simple twin: all that was learned and not cut off."""
 
     window_ms: int
     ids: EventIds
     seen: list[tuple[bytes, int, int]] = field(default_factory=list)  # (id, when, offset)
-    outlived: set[int] = field(default_factory=set)  # the offsets of what has left the window
     chunks: list[tuple[int, list[Mark], list[Pair]]] = field(default_factory=list)
     saved_to: int = 0
     end: int = 0
     wall_ms: int = 10_000
-    now_ms: int = 0  # the latest that was heard
+    now_ms: int = 10_000
+
+    def __post_init__(self) -> None:
+        self.ids.expire(self.now_ms)
 
     def tick(self, ms: int) -> None:
         self.wall_ms += ms
         self.now_ms = max(self.now_ms, self.wall_ms)
+        self.ids.expire(self.wall_ms)
 
     def learn(self, numbers: list[int]) -> None:
-        self.tick(0)
         known = self.ids.known([POOL[number] for number in numbers], self.wall_ms)
         fresh = [POOL[number] for number in dict.fromkeys(numbers) if POOL[number] not in known]
         pairs = [(one, self.end + place) for place, one in enumerate(fresh)]
         if pairs:
             self.ids.learn(pairs, self.wall_ms)
-        self.outlived |= {offset for one, _, offset in self.seen if one in fresh}
         self.seen += [(one, self.now_ms, offset) for one, offset in pairs]
         self.end += len(pairs) + 1
 
@@ -105,7 +102,6 @@ class Learned:
         at = starts[max(0, len(starts) - 1 - back)]
         self.ids.forget_from(at)
         self.seen = [one for one in self.seen if one[2] < at]
-        self.outlived = {offset for offset in self.outlived if offset < at}
         self.chunks = [chunk for chunk in self.chunks if chunk[0] <= at]
         self.saved_to = min(self.saved_to, self.chunks[-1][0] if self.chunks else 0)
         self.end = at
@@ -117,29 +113,25 @@ class Learned:
         self.saved_to = self.end
 
     def reopen(self) -> None:
-        """What was learned and not saved is read again, now. What the clock had shown before is known from what was saved."""
-        self.now_ms = max([self.wall_ms, *(mark.last_ms for _, marks, _ in self.chunks for mark in marks)])
+        """What was learned and not saved is read again, now."""
         self.ids = EventIds(window_ms=self.window_ms, ids_max=1000)
         for _, marks, pairs in self.chunks:
             self.ids.restore([replace(mark) for mark in marks], pairs)
+        self.now_ms = max([self.wall_ms, *(marks[-1].last_ms for _, marks, _ in self.chunks)])
         self.seen = [(one, when if at < self.saved_to else self.now_ms, at) for one, when, at in self.seen]
         for one, _, offset in self.seen:
             if offset >= self.saved_to:
                 self.ids.learn([(one, offset)], self.now_ms)
 
     def check(self) -> None:
-        self.tick(0)
         found = self.ids.known(POOL, self.wall_ms)
         grain = max(1, self.window_ms // MARKS)
         for one in POOL:
             seen = [(when, offset) for two, when, offset in self.seen if two == one]
-            if seen and seen[-1][1] in self.outlived:
-                assert found.get(one) in (None, seen[-1][1])
-            elif seen and self.now_ms - seen[-1][0] <= self.window_ms:
+            if seen and self.now_ms - seen[-1][0] <= self.window_ms:
                 assert found[one] == seen[-1][1]
-            elif not seen or self.now_ms - seen[-1][0] > self.window_ms + grain:
+            if not seen or self.now_ms - seen[-1][0] > self.window_ms + grain:
                 assert one not in found, (found[one], seen, self.now_ms)
-        self.outlived |= {offset for _, when, offset in self.seen if self.now_ms - when > self.window_ms}
 
 
 STEPS = st.lists(

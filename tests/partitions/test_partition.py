@@ -546,3 +546,21 @@ def test_lost_store_and_rotten_middle_is_damage_not_a_torn_tail() -> None:
     again = empty.open()
     assert again.damage is not None
     assert again.damage.offset == 3
+
+
+def test_a_repeat_is_known_of_the_batch_in_which_the_log_starts() -> None:
+    """Read again after a crash, or a cut, without a snapshot of the producers."""
+    host = Host()
+    partition = host.leader()
+    for sequence in (0, 3):
+        send(partition, [b"a", b"b", b"c"], producer_id=5, base_sequence=sequence)
+    host.flush(partition)
+    partition.delete_records(2)
+    repeated = batch_of([b"a", b"b", b"c"], producer_id=5, base_sequence=0)
+    partition._truncate(3)
+    assert partition.append(repeated, acks=1, now=0.0, wall_ms=1000).duplicate
+    host.flush(partition, sync_store=True)
+    host.crash(power=False)
+    partition = host.leader(leader_epoch=2)
+    assert partition.log_start_offset == 2
+    assert partition.append(repeated, acks=1, now=0.0, wall_ms=1000).duplicate

@@ -6,6 +6,7 @@ until the follower begins another stream. Metadata reaches each node late. Every
 
 import random
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from quorumlog.host.ports import WriteBatch
@@ -51,10 +52,12 @@ class Node:
 
 
 class Trio:
+    TOPIC: Mapping[str, object] = {}  # other settings of its topic
+
     def __init__(self, seed: int, *, min_insync_replicas: int = 1, power: bool = True, fsync: bool = True) -> None:
         self.rng = random.Random(seed)
         self.now = 0.0
-        config = TopicConfig(segment_bytes=700, index_interval_bytes=150, min_insync_replicas=min_insync_replicas)
+        config = TopicConfig(segment_bytes=700, index_interval_bytes=150, min_insync_replicas=min_insync_replicas, **self.TOPIC)
         settings = PartitionSettings(checkpoint_interval_bytes=1000, replica_lag_time_max_s=5.0, fsync=fsync)
         self.power = power
         self.nodes = {n: Node(Host(seed * 10 + n, node_id=n, config=config, settings=settings)) for n in NODES}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from tests.sim.clients.compaction_plan import draw_compacted, draw_compaction_settings
+from tests.sim.clients.dedup_plan import draw_events
 from tests.sim.clients.group_plan import draw_group_settings, draw_groups, draw_produced
 from tests.sim.clients.plan import WorkloadPlan
 from tests.sim.clients.transaction_plan import draw_input, draw_transaction_settings, draw_transactions
@@ -83,11 +84,18 @@ def draw_transactions_plan(seed: int) -> Plan:
     return replace(plan, faults=faults, workload=workload, transactions=transactions)
 
 
+def draw_dedup_plan(seed: int) -> Plan:
+    """The same kinds of clusters and faults, with topics that drop events which come again."""
+    rng, plan = _draw_apart(seed, "dedup", lambda _: {})
+    return replace(plan, workload=draw_events(rng, plan.options.nodes, plan.heal_at_s))
+
+
 DRAWINGS: dict[str, Callable[[int], Plan]] = {
     "records": draw_plan,
     "groups": draw_groups_plan,
     "compaction": draw_compaction_plan,
     "transactions": draw_transactions_plan,
+    "dedup": draw_dedup_plan,
 }
 
 
@@ -118,7 +126,7 @@ def run_plan(plan: Plan) -> Result:
         world.trace,
         world.loop.now,
         time.process_time() - started,
-        len(world.history),
+        len(world.history) + world.events_sent,
         world.messages,
         world.in_sync_after_s,
         dict(world.struck),

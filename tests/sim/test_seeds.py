@@ -15,9 +15,12 @@ SEEDS_OF_COMPACTION = "1..10"
 REPEATED_OF_COMPACTION = "11..11"
 SEEDS_OF_TRANSACTIONS = "1..12"
 REPEATED_OF_TRANSACTIONS = "13..13"
+SEEDS_OF_DEDUP = "1..10"
+REPEATED_OF_DEDUP = "11..11"
 GROUPS = ("--workload", "groups")
 COMPACTION = ("--workload", "compaction")
 TRANSACTIONS = ("--workload", "transactions")
+DEDUP = ("--workload", "dedup")
 
 
 def simulate(*arguments: str) -> dict[str, Any]:
@@ -67,6 +70,13 @@ def test_transactions_are_whole_or_not_there_under_the_faults_of_a_dozen_seeds()
     assert verdict["runs"] == 12
 
 
+def test_events_that_come_again_are_there_once_under_the_faults_of_ten_seeds() -> None:
+    """`python -m tests.sim --workload dedup`: several producers, idempotent and not, send the same events."""
+    verdict = simulate(*DEDUP, "--seeds", SEEDS_OF_DEDUP)
+    assert failures(verdict) == []
+    assert verdict["runs"] == 10
+
+
 @pytest.mark.parametrize(
     "what",
     [
@@ -74,8 +84,9 @@ def test_transactions_are_whole_or_not_there_under_the_faults_of_a_dozen_seeds()
         (*GROUPS, "--seeds", REPEATED_OF_GROUPS),
         (*COMPACTION, "--seeds", REPEATED_OF_COMPACTION),
         (*TRANSACTIONS, "--seeds", REPEATED_OF_TRANSACTIONS),
+        (*DEDUP, "--seeds", REPEATED_OF_DEDUP),
     ],
-    ids=["records", "groups", "compaction", "transactions"],
+    ids=["records", "groups", "compaction", "transactions", "dedup"],
 )
 def test_a_seed_runs_the_same_way_twice(what: tuple[str, ...]) -> None:
     assert failures(simulate("meta", *what)) == []

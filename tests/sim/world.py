@@ -71,6 +71,7 @@ class World:
         self.traps: list[Trap] = []
         self.sprung: Counter[str] = Counter()
         self.messages = 0
+        self.events_sent = 0  # operations that are in no history
         self.in_sync_after_s = 0.0
         self._digest = hashlib.blake2b(digest_size=8)
         self._outside = copy_context()
@@ -139,6 +140,7 @@ class World:
             sorted(self.machines),
             random.Random(f"{self.plan.seed} clients"),
             self._record,
+            self._record_events,
         )
 
     async def _finish(self, workload: Workload, running: "asyncio.Task[None]", clients: Process) -> None:
@@ -389,6 +391,18 @@ class World:
                 if isinstance(step, Send) and step.offset is not None:
                     topic, _, partition = step.key.rpartition("-")
                     self.watch.on_acknowledged(topic, int(partition), step.offset)
+        self._digest.update(repr(operation).encode())
+
+    def _record_events(self, operation: Operation) -> None:
+        """No part of the history, in which each value is sent once."""
+        if operation.outcome is Outcome.OK:
+            for step in operation.steps:
+                assert isinstance(step, Send), step
+                topic, _, partition = step.key.rpartition("-")
+                self.watch.on_event_acknowledged(topic, int(partition), step.value, step.offset)
+                if step.offset is not None:
+                    self.watch.on_acknowledged(topic, int(partition), step.offset)
+        self.events_sent += 1
         self._digest.update(repr(operation).encode())
 
     def _trace_message(self, source: int, destination: int, message: bytes) -> None:

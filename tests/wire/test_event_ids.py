@@ -57,7 +57,7 @@ def test_damage_is_found_or_changes_nothing_but_content(contents: Contents, data
 
 def test_headers_without_end_are_not_read() -> None:
     """They may take nearly no room where they are compressed."""
-    for count in (HEADERS_MAX + 1, -1, 2**60):
+    for count in (HEADERS_MAX + 1, -1, 2**40):
         zigzag = unsigned_varint(count << 1 if count >= 0 else 1)
         fields = b"\x00\x00\x00\x01\x01" + zigzag + b"\x00\x01" * min(abs(count), HEADERS_MAX + 1)
         data = unsigned_varint(len(fields) << 1) + fields

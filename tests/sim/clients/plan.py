@@ -51,6 +51,7 @@ class Op:
     payload_bytes: int = 0
     keys: int = 0  # of a send: each record has one of so many keys, and every fifth or so deletes it; 0: none has a key
     value: str = ""  # of a send: what its values begin with; unique in the plan
+    is_event: bool = False  # of a send: its values are the words in `value`, and the ids of events, which others send, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ class WorkloadPlan:
         deleted = any(op.action == "delete-topic" and op.topic == topic for op in self.ops)
         forgets = self.is_compacted(topic) or any(name in self.topic(topic).configs for name in FORGETTING)
         return not deleted and not forgets
+
+    @property
+    def is_about_events(self) -> bool:
+        """Do producers send events again and again, so that a value says nothing about who sent it?"""
+        return any(op.is_event for op in self.ops)
 
     def is_compacted(self, topic: str) -> bool:
         """Does only the last record of each key stay?"""

@@ -54,6 +54,7 @@ class Batch:
     values: tuple[str, ...]
     payload_bytes: int
     keys: int
+    are_events: bool
     invoked: float
     deadline: float
     sequence: int | None = None
@@ -117,14 +118,24 @@ class Producer:
 
     # --- for the workload
 
-    def send(self, topic: str, partition: int, values: tuple[str, ...], *, payload_bytes: int = 0, keys: int = 0) -> None:
+    def send(
+        self,
+        topic: str,
+        partition: int,
+        values: tuple[str, ...],
+        *,
+        payload_bytes: int = 0,
+        keys: int = 0,
+        are_events: bool = False,
+    ) -> None:
         """One batch. It becomes an operation of the history when it is settled."""
         assert self._unsettled < UNSETTLED_MAX, f"{self._unsettled} batches are unsettled"
         queue = self._queues.get((topic, partition))
         if queue is None:
             queue = self._queues[topic, partition] = Queue(topic, partition)
         now = self.client.now()
-        queue.batches.append(Batch(self._slots.lend(), values, payload_bytes, keys, now, now + self._delivery_timeout_s))
+        deadline = now + self._delivery_timeout_s
+        queue.batches.append(Batch(self._slots.lend(), values, payload_bytes, keys, are_events, now, deadline))
         self._unsettled += 1
         self._serve(queue)
 
@@ -211,7 +222,10 @@ class Producer:
             records = [_keyed(index, timestamp, value, batch) for index, value in enumerate(batch.values)]
         else:
             key = b"k" * batch.payload_bytes if batch.payload_bytes else None
-            records = [Record(index, timestamp, key, value.encode()) for index, value in enumerate(batch.values)]
+            records = [
+                Record(index, timestamp, key, value.encode(), (("event-id", value.encode()),) if batch.are_events else ())
+                for index, value in enumerate(batch.values)
+            ]
         if batch.sequence is None:
             return build_batch(records, compression=self._compression)
         assert self._producer_id is not None
@@ -298,6 +312,8 @@ class Producer:
         self._unsettled -= 1
         if outcome is Outcome.OK and (self._acks != ALL or not self._promises(queue.topic)):
             outcome, base_offset = Outcome.UNKNOWN, None
+        if batch.are_events and len(batch.values) > 1:
+            base_offset = None  # each was somewhere else perhaps
         steps = tuple(
             Send(queue.key, value, None if base_offset is None else base_offset + index)
             for index, value in enumerate(batch.values)

@@ -42,8 +42,11 @@ class Workload:
         node_ids: Sequence[int],
         rng: random.Random,
         record: Callable[[Operation], None],
+        record_events: Callable[[Operation], None] | None = None,
     ) -> None:
+        """`record_events`: told instead of `record` what became of events that are sent again and again."""
         self.plan = plan
+        self._record_sends = record if record_events is None or not plan.is_about_events else record_events
         self._wire = wire
         self._node_ids = list(node_ids)
         self._rng = rng
@@ -110,7 +113,7 @@ class Workload:
                 return Producer(
                     self._client(name),
                     Slots(self._processes),
-                    self._record,
+                    self._record_sends,
                     is_idempotent=plan.kind == "idempotent",
                     acks=LEADER if plan.kind == "leader" else ALL,
                     compression=Compression[plan.compression.upper()],
@@ -129,7 +132,7 @@ class Workload:
             plan.topics,
             self._processes,
             # Who reads compacted topics misses records, and rightly: the history, by which that is judged, tells of the others.
-            self._forget if any(map(self.plan.is_compacted, plan.topics)) else self._record,
+            self._forget if self.plan.is_about_events or any(map(self.plan.is_compacted, plan.topics)) else self._record,
             reset=LATEST if plan.reset == "latest" else EARLIEST,
             max_wait_s=plan.max_wait_s,
             partition_bytes_max=plan.partition_bytes_max,
@@ -150,7 +153,8 @@ class Workload:
                 await asyncio.sleep(-late_s)
             match client:
                 case Producer():
-                    client.send(op.topic, op.partition, _values(op), payload_bytes=op.payload_bytes, keys=op.keys)
+                    how = {"payload_bytes": op.payload_bytes, "keys": op.keys}
+                    client.send(op.topic, op.partition, _values(op), are_events=op.is_event, **how)
                 case Reader():
                     await self._read(number, client, op, is_overdue=late_s > OVERDUE_S)
                 case Admin():
@@ -215,6 +219,8 @@ class Workload:
 
 
 def _values(op: Op) -> tuple[str, ...]:
+    if op.is_event:
+        return tuple(op.value.split())
     return (op.value,) if op.count == 1 else tuple(f"{op.value}.{index}" for index in range(op.count))
 
 

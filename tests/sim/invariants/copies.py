@@ -233,6 +233,8 @@ class Copy:
             ledger.append(header)
             if self.is_keyed:
                 ledger.note_last(self.records_of(self._matched))
+            if self.partition.dedup is not None:
+                ledger.note_events(self.records_of(self._matched))
             self._matched += 1
             self._ledger_index += 1
         return len(ledger.headers) > count

@@ -14,6 +14,8 @@ class Ledger:
         self.headers: list[BatchHeader] = []
         self.bases: list[int] = []
         self.last: dict[bytes, Record] = {}  # of each key, where only that has to stay
+        self.events: dict[bytes, int] = {}  # by id, where events that come again are dropped
+        self.repeated: list[tuple[bytes, int, int]] = []  # events that are there twice, and where
         self.excuse: str | None = None  # why nothing more can be asked of it
 
     @property
@@ -31,6 +33,14 @@ class Ledger:
         for record in records:
             if record.key is not None:
                 self.last[record.key] = record
+
+    def note_events(self, records: list[Record]) -> None:
+        for record in records:
+            for name, value in record.headers:
+                if name == "event-id" and value is not None:
+                    first = self.events.setdefault(value, record.offset)
+                    if first != record.offset:
+                        self.repeated.append((value, first, record.offset))
 
     def at(self, offset: int) -> BatchHeader | None:
         """The first batch that ends behind `offset`."""

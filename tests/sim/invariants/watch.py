@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from .acknowledgments import AcknowledgedIsCommitted
 from .compacted import CompactionKeepsLast
+from .events import EventsOnce
 from .in_sync import InSyncIsComplete, InSyncIsValid, LeaderCountsAll
 from .leaders import HighWatermarkRises, LeaderIsComplete, OneLeaderAnEpoch
 from .logs import CommittedStays, DamageHasACause, SequencesGoOn, StoredIsSound
@@ -36,6 +37,7 @@ ALL: tuple[Callable[[Model], Invariant], ...] = (
     StoredIsSound,
     CommittedStays,
     CompactionKeepsLast,
+    EventsOnce,
     LeaderIsComplete,
     InSyncIsComplete,
     SequencesGoOn,
@@ -87,6 +89,12 @@ class Watch:
     def on_acknowledged(self, topic: str, partition: int, last_offset: int) -> None:
         """A client was told that acks=all is met for records up to `last_offset`. Judged at the next look."""
         self.model.acknowledged(topic, partition, last_offset)
+
+    def on_event_acknowledged(self, topic: str, partition: int, event: str, offset: int | None) -> None:
+        """A client was told that an event is stored; `offset` None where it was not told where."""
+        for invariant in self.invariants:
+            if isinstance(invariant, EventsOnce):
+                invariant.acknowledged(topic, partition, event.encode(), offset)
 
     def finish(self, sight: Sight) -> None:
         """The last look: `sight.moved` should name every node. All logs are read again, and must hold all that was committed."""

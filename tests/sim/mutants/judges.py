@@ -1,10 +1,10 @@
 """Who may find a mutant: each judge runs one seed and says what broke, or None.
 
-`sim`, `groups`, `compaction` and `transactions` are the judges that count: whole clusters, with one workload each. The others are
-the older searches for a part of the house each. They judge what the whole cluster cannot come to with the sizes that a node has
-(entries of the quorum that are split over several messages, followers behind a thousand entries), or comes to in hundreds of
-seeds only. Where even they hardly do, a unit test stands for the situation. Asked about the rest (`--judge`) they tell which bugs
-only a whole cluster can show.
+`sim`, `groups`, `compaction`, `transactions` and `dedup` are the judges that count: whole clusters, with one workload each. The
+others are the older searches for a part of the house each. They judge what the whole cluster cannot come to with the sizes that a
+node has (entries of the quorum that are split over several messages, followers behind a thousand entries), or comes to in
+hundreds of seeds only. Where even they hardly do, a unit test stands for the situation. Asked about the rest (`--judge`) they
+tell which bugs only a whole cluster can show.
 """
 
 import io
@@ -53,6 +53,13 @@ def transactions(seed: int) -> str | None:
     return run_seed(seed, "transactions").failure
 
 
+def dedup(seed: int) -> str | None:
+    """The whole cluster, with topics that drop events which come again."""
+    from tests.sim.run import run_seed
+
+    return run_seed(seed, "dedup").failure
+
+
 def trio(seed: int) -> str | None:
     """Three replicas of one partition."""
     from tests.partitions.trio import run
@@ -86,6 +93,7 @@ JUDGES: dict[str, Judge] = {
     "groups": groups,
     "compaction": compaction,
     "transactions": transactions,
+    "dedup": dedup,
     "trio": trio,
     "raft": raft,
     "unit": unit,

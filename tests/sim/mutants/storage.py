@@ -190,7 +190,7 @@ STORAGE: tuple[Mutant, ...] = (
         needs="A node that restarts, then leads, and gets a batch again that was appended before (a leader falls while "
         "answers are on their way).",
         edits=(
-            edit(f"{LOG}:Log.restore_producers", "4d5dc8b6e9ae", ("self.producers.restore(value)", "pass")),
+            edit(f"{LOG}:Log.restore_producers", "252db14bf9ea", ("self.producers.restore(value)", "pass")),
             edit(f"{RECOVERY}._restore_snapshot", "1f4a2ed0d6aa", ("self.log.producers.restore(snapshot[1])", "pass")),
         ),
         seeds=40,
