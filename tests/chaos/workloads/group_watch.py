@@ -3,6 +3,10 @@
 A member owns a partition from the callback that assigns it until the one that takes it away. An accepted commit shows that it
 still owned, when it sent it, all that it had. So two members own a partition at once if both have commits accepted after the
 second one was assigned it. (Generations are no client's to tell.) Every commit carries a token, by which it is known again.
+
+A commit that was answered late may have been sent twice: to a coordinator that was cut off, in whose connection it still lies, and to
+the next one. When the network heals the first copy arrives, perhaps at a node that coordinates the group again, and sets it back:
+OffsetCommit has no sequence that would tell. So such a commit may be there again at any later time.
 """
 
 import threading
@@ -14,6 +18,7 @@ from tests.sim.invariants.groups import EVERYBODY, GroupBook, Key
 from tests.sim.invariants.sight import Violation
 
 COMPLAINTS_MAX = 20
+RESENT_AFTER_S = 1.5  # of its answer; one that nothing held up takes milliseconds
 LONG_AGO = -1.0  # nobody knows when a member asked for what it was assigned
 
 
@@ -39,6 +44,7 @@ class GroupWatch:
         self._assigned = 0
         self._commits = 0
         self._acknowledged: dict[Key, int] = {}  # the greatest commit that was accepted
+        self._resent: dict[Key, dict[str, int]] = {}  # tokens and offsets of commits that may come again
         self._begins_from: dict[tuple[str, Key], int] = {}  # what a member was assigned and has not read of yet: at least here
         self._places: dict[tuple[str, Key], int] = {}  # what a member reads next
         self._names: set[str] = set()
@@ -81,7 +87,7 @@ class GroupWatch:
         least = self._begins_from.pop((member, key), 0)
         if place is not None and offset != place:
             self._complain(f"{member} reads offset {offset} of {_named(key)} where {place} comes next")
-        elif place is None and offset < least:
+        elif place is None and offset < least and offset not in self._resent.get(key, {}).values():
             self._complain(f"{member} begins at offset {offset} of {_named(key)}, of which {least} was committed before")
         elif place is None and offset > self._book.processed_to.get(key, 0):
             done = self._book.processed_to.get(key, 0)
@@ -100,7 +106,10 @@ class GroupWatch:
     def committed(self, member: str, token: str, offsets: Mapping[Key, int], asked_at: float) -> None:
         with self._lock:
             self._commits += 1
+            is_resent = self.now() - asked_at > RESENT_AFTER_S
             for key, offset in offsets.items():
+                if is_resent:
+                    self._resent.setdefault(key, {})[token] = offset
                 self._book.on_committed(key, token, generation=-1, asked_at=asked_at, now=self.now())
                 self._acknowledged[key] = max(self._acknowledged.get(key, 0), offset)
             self._judge(lambda: self._book.on_shown(member, node_id=EVERYBODY, asked_at=asked_at))
@@ -108,6 +117,8 @@ class GroupWatch:
     def told_committed(self, key: Key, token: str, offset: int, asked_at: float) -> None:
         """What the coordinator says when it is asked; an empty token and -1 for nothing."""
         with self._lock:
+            if token in self._resent.get(key, {}):
+                return
             self._judge(lambda: self._book.on_fetched(key, token, offset, asked_at=asked_at, now=self.now()))
 
     # --- the end
