@@ -4,9 +4,9 @@ A member owns a partition from the callback that assigns it until the one that t
 still owned, when it sent it, all that it had. So two members own a partition at once if both have commits accepted after the
 second one was assigned it. (Generations are no client's to tell.) Every commit carries a token, by which it is known again.
 
-A commit that was answered late may have been sent twice: to a coordinator that was cut off, in whose connection it still lies, and to
-the next one. When the network heals the first copy arrives, perhaps at a node that coordinates the group again, and sets it back:
-OffsetCommit has no sequence that would tell. So such a commit may be there again at any later time.
+A commit that was answered late may have been sent twice: to a coordinator that was cut off, in whose connection it still is, and
+to the next one. When the network heals the first copy arrives, perhaps at a node that coordinates the group again, and sets it
+back: OffsetCommit has no sequence that would tell. So such a commit may be there again at any later time.
 """
 
 import threading
