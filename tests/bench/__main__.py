@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from tests.bench import compaction, dedup, groups, report, table, targets
+from tests.bench import compaction, dedup, groups, opening, report, table, targets
 from tests.bench.contestants import Site, kafka, quorumlog
 from tests.bench.cores import Cores, decide, parse
 from tests.bench.hot_path import hotpath_command
@@ -125,6 +125,7 @@ main.add_command(hotpath_command)
 main.add_command(nodes_command)
 main.add_command(compaction.command)
 main.add_command(dedup.command)
+main.add_command(opening.command)
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, which takes the clusters down
