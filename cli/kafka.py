@@ -1,6 +1,7 @@
 """The Kafka clients of the commands: quiet, with errors in one line, and patient with a cluster that has only just started."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from tenacity import Retrying, retry_if_exception, retry_if_result, stop_after_d
 
 REQUEST_TIMEOUT_S = 10.0
 RETRY_S = 15.0  # longer than a fail-over and the election of a controller take
+UNHEARD_OF_S, UNHEARD_OF_PAUSE_S = 1.0, 0.1
 # librdkafka would print its own lines about lost connections (level 3) beside the one that we print.
 QUIET = {"log_level": 2}
 # Not "retriable" in librdkafka's list, but over once the cluster has a controller and its brokers are registered.
@@ -59,10 +61,15 @@ def metadata(client: AdminClient | Producer | Consumer) -> Any:
 
 
 def topic_metadata(client: AdminClient | Producer | Consumer, topic: str) -> Any:
-    """confluent_kafka's TopicMetadata. Raises ClickException if there is no such topic."""
-    found = metadata(client).topics.get(topic)
-    if found is None:
-        raise click.ClickException(f"there is no topic {topic!r}")
+    """confluent_kafka's TopicMetadata. Raises ClickException if there is no such topic.
+
+    Any broker may answer, and one may not have heard yet of what another one has just created: it is asked again for a second.
+    """
+    deadline = time.monotonic() + UNHEARD_OF_S
+    while (found := metadata(client).topics.get(topic)) is None:
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"there is no topic {topic!r}")
+        time.sleep(UNHEARD_OF_PAUSE_S)
     return found
 
 

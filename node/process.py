@@ -38,6 +38,7 @@ logger = logging.getLogger("quorumlog.node")
 
 # Hardly anything on the way of a batch is a cycle: look for cycles seldom, and at old objects more seldom still.
 GC_THRESHOLDS = (20_000, 20, 50)
+COMPILE_PAUSE_S = 0.02
 EXIT_FATAL = 70  # EX_SOFTWARE: the storage failed or an invariant broke; what is durable is no longer known
 
 
@@ -110,7 +111,9 @@ async def _serve(config: NodeConfig, disk: RealDisk, store: RocksStore, stop: as
 
 
 def _compile_codecs() -> None:
-    prepare(API_TABLE)
+    for api_key in API_TABLE:
+        prepare([api_key])
+        time.sleep(COMPILE_PAUSE_S)  # a young cluster has other things to do
     gc.freeze()  # they stay: no later collection need look at their tens of thousands of objects
 
 
