@@ -1,7 +1,6 @@
 """The Kafka clients of the commands: quiet, with errors in one line, and patient with a cluster that has only just started."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from tenacity import Retrying, retry_if_exception, retry_if_result, stop_after_d
 
 REQUEST_TIMEOUT_S = 10.0
 RETRY_S = 15.0  # longer than a fail-over and the election of a controller take
-UNHEARD_OF_S, UNHEARD_OF_PAUSE_S = 1.0, 0.1
+UNHEARD_OF_S = 1.0
 # librdkafka would print its own lines about lost connections (level 3) beside the one that we print.
 QUIET = {"log_level": 2}
 # Not "retriable" in librdkafka's list, but over once the cluster has a controller and its brokers are registered.
@@ -65,11 +64,9 @@ def topic_metadata(client: AdminClient | Producer | Consumer, topic: str) -> Any
 
     Any broker may answer, and one may not have heard yet of what another one has just created: it is asked again for a second.
     """
-    deadline = time.monotonic() + UNHEARD_OF_S
-    while (found := metadata(client).topics.get(topic)) is None:
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"there is no topic {topic!r}")
-        time.sleep(UNHEARD_OF_PAUSE_S)
+    found = _look_again(client, topic, lambda found: found is None, UNHEARD_OF_S)
+    if found is None:
+        raise click.ClickException(f"there is no topic {topic!r}")
     return found
 
 
@@ -87,16 +84,25 @@ def watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]
 
 def wait_for_leaders(client: AdminClient, topic: str, timeout_s: float = RETRY_S) -> Any:
     """The TopicMetadata of a topic as soon as it is known and each partition has a leader. Raises ClickException."""
+
+    def lacks_leaders(found: Any) -> bool:
+        return found is None or any(one.leader < 0 for one in found.partitions.values())
+
+    found = _look_again(client, topic, lacks_leaders, timeout_s)
+    if found is None:
+        raise click.ClickException(f"topic {topic!r} has partitions without a leader after {timeout_s:g} s")
+    return found
+
+
+def _look_again(client: AdminClient | Producer | Consumer, topic: str, is_early: Callable[[Any], bool], timeout_s: float) -> Any:
+    """The TopicMetadata of a topic (None: unknown) as soon as it is not too early for it; None if it still is at the end."""
     retrying = Retrying(
-        retry=retry_if_result(lambda found: found is None or any(p.leader < 0 for p in found.partitions.values())),
+        retry=retry_if_result(is_early),
         stop=stop_after_delay(timeout_s),
         wait=wait_fixed(0.05),
         retry_error_callback=lambda _state: None,
     )
-    found = retrying(lambda: metadata(client).topics.get(topic))
-    if found is None:
-        raise click.ClickException(f"topic {topic!r} has partitions without a leader after {timeout_s:g} s")
-    return found
+    return retrying(lambda: metadata(client).topics.get(topic))
 
 
 @contextlib.contextmanager
