@@ -16,15 +16,14 @@ import click
 from rich.progress import track
 
 from quorumlog.host.disk import RealDisk
-from quorumlog.host.ports import WriteBatch
 from quorumlog.host.store import RocksStore
 from quorumlog.metadata.image import PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.node.storage import open_storage
-from quorumlog.partitions.flush import sync_together
 from quorumlog.partitions.partition import Partition, PartitionSettings
 from quorumlog.wire.ids import TopicPartition
 from quorumlog.wire.records import Record, build_batch
+from tests.partitions.stage import flush_round
 
 NODE, WALL_MS = 1, 1_700_000_000_000
 CONFIG = TopicConfig(segment_bytes=1 << 30)
@@ -77,14 +76,7 @@ class Stored:
             partition.append(BATCH, acks=1, now=0.0, wall_ms=WALL_MS)
 
     def flush(self, partition: Partition) -> None:
-        """As the node's flusher does; only that many are synced one by one here."""
-        flush = partition.begin_flush()
-        if flush is not None:
-            sync_together([flush])
-            batch = WriteBatch()
-            flush.checkpoint(batch)
-            self._store.write(batch)
-            partition.end_flush(flush)
+        flush_round(partition, self._store)
 
 
 @contextmanager

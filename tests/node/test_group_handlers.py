@@ -1,10 +1,9 @@
 """Tests that every version of every group API is answered in its own shape, whether the coordinator says yes or no."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -13,12 +12,10 @@ from quorumlog.coordinators.results import Result, Waiter
 from quorumlog.coordinators.shard import GroupShard
 from quorumlog.metadata.group_config import GroupConfig
 from quorumlog.node.api_table import API_TABLE
-from quorumlog.node.dispatch import Call
 from quorumlog.node.group_coordinator_replies import Answer
-from quorumlog.node.services import Services
-from quorumlog.wire.codec import decode_request, decode_response, encode_request, encode_response
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from tests.coordinators.consumer_stage import image_of, topic_id
+from tests.node import asking
 
 IMAGE = image_of({"t": 2})
 MEMBER = {"group_id": "g", "member_id": "m"}
@@ -94,15 +91,8 @@ class Groups:
 
 
 def ask(groups: Groups, key: int, version: int, body: dict[str, Any]) -> Any:
-    """From bytes to bytes, as a client sees it."""
-    services = cast(Services, SimpleNamespace(groups=groups, clock=SimpleNamespace(now=lambda: 0.0, wall_ms=lambda: 7)))
-    message = decode_request(key, version, encode_request(key, version, body))
-
-    async def answer() -> Any:
-        result = API_TABLE[key].handle(services, Call(version, message, "client", "10.0.0.1"))
-        return await cast(Awaitable[Any], result) if inspect.isawaitable(result) else result
-
-    return decode_response(key, version, encode_response(key, version, asyncio.run(answer())))
+    services = SimpleNamespace(groups=groups, clock=SimpleNamespace(now=lambda: 0.0, wall_ms=lambda: 7))
+    return asking.ask(services, key, version, body)
 
 
 def with_offset() -> Groups:

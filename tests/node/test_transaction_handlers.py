@@ -2,10 +2,9 @@
 script: what a producer and a tool say to them, and hear."""
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -17,14 +16,12 @@ from quorumlog.coordinators.transaction_state import Producer
 from quorumlog.coordinators.transactions import Asked, EndDecided, TransactionConfig
 from quorumlog.metadata.group_config import GroupConfig
 from quorumlog.node.api_table import API_TABLE
-from quorumlog.node.dispatch import Call
 from quorumlog.node.group_coordinator_replies import Answer, Outcome
-from quorumlog.node.services import Services
 from quorumlog.node.transaction_messages import MarkerOrder
-from quorumlog.wire.codec import decode_request, decode_response, encode_request, encode_response
 from quorumlog.wire.errors import ClusterError, ErrorCode
 from quorumlog.wire.ids import TopicPartition
 from tests.coordinators.consumer_stage import image_of, topic_id
+from tests.node.asking import ask
 
 IMAGE = image_of({"t": 2, "__consumer_offsets": 1})
 INIT, ADD, ADD_OFFSETS, END, MARKERS, COMMIT, DESCRIBE, LIST = 22, 24, 25, 26, 27, 28, 65, 66
@@ -126,17 +123,6 @@ class Shell:
             return error
         self.decided += [effect for effect in result.effects if isinstance(effect, EndDecided)]
         return result.replies[0].body
-
-
-def ask(shell: Shell, key: int, version: int, body: dict[str, Any]) -> Any:
-    """From bytes to bytes, as a client sees it."""
-    message = decode_request(key, version, encode_request(key, version, body))
-
-    async def answer() -> Any:
-        result = API_TABLE[key].handle(cast(Services, shell), Call(version, message, "client", "10.0.0.1"))
-        return await cast(Awaitable[Any], result) if inspect.isawaitable(result) else result
-
-    return decode_response(key, version, encode_response(key, version, asyncio.run(answer())))
 
 
 def request_of(key: int, version: int, producer: Producer = FIRST) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import random
 from uuid import UUID
 
-from quorumlog.host.ports import Buffer, WriteBatch
+from quorumlog.host.ports import Buffer, KVStore, WriteBatch
 from quorumlog.metadata.image import PartitionState
 from quorumlog.metadata.topic_config import TopicConfig
 from quorumlog.partitions.flush import sync_together
@@ -119,17 +119,22 @@ class Host:
 
     def flush(self, partition: Partition, *, sync_store: bool = False) -> bool:
         """One round of the flusher."""
-        flush = partition.begin_flush()
-        if flush is None:
-            return False
-        sync_together([flush])
-        batch = WriteBatch()
-        flush.checkpoint(batch)
-        self.store.write(batch)
-        moved = partition.end_flush(flush)
-        if sync_store:
+        moved = flush_round(partition, self.store)
+        if moved is not None and sync_store:
             self.store.sync()
-        return moved
+        return bool(moved)
+
+
+def flush_round(partition: Partition, store: KVStore) -> bool | None:
+    """As the node's flusher does, of one partition alone: whether the high watermark moved, None if there was nothing to do."""
+    flush = partition.begin_flush()
+    if flush is None:
+        return None
+    sync_together([flush])
+    batch = WriteBatch()
+    flush.checkpoint(batch)
+    store.write(batch)
+    return partition.end_flush(flush)
 
 
 def send(partition: Partition, values: list[bytes], *, timestamp: int = 1000, wall_ms: int = 1000, **producer: int) -> int:
